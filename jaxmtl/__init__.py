@@ -1,0 +1,1 @@
+"""Multi-task recommenders as pure functions over pytrees."""

@@ -1,0 +1,318 @@
+"""The nouns every other module shares. Imports nothing of ours.
+
+A schema says what a row of a log holds; `Rows` are such rows as columns;
+a `Batch` is some of them with a flag for the slots that are only padding.
+Everything trained or pruned is a plain pytree of arrays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+Array = jax.Array
+Key = jax.Array
+Params = Mapping[str, Any]
+"""A net. `net["shared"]` serves every task, `net["tasks"][name]` one alone."""
+Mask = Any
+"""One task's tree over a net: bool arrays, `None` where nothing is ever pruned."""
+
+PADDING = -1
+"""Fills the unused slots of a multi-valued field; adds nothing to its pool."""
+UNKNOWN = 0
+"""Row 0 of every vocabulary: ids that the training split does not hold."""
+IMPRESSION = "impression"
+"""The label space that holds every row."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """The ids `0 … size - 1` of one kind of thing; id 0 is `UNKNOWN`."""
+
+    name: str
+    size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One categorical feature: `slots` ids of a vocabulary, padded with -1."""
+
+    name: str
+    vocabulary: str
+    slots: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is predicted, and on which rows.
+
+    Attributes:
+      name: key of the label column and of the model's output.
+      kind: `binary` (label 0 or 1) or `continuous` (label in [0, high]).
+      space: the rows on which the label means anything: `impression` (all) or
+        the name of the task whose label must be positive. A NaN label is
+        missing and never counts.
+      high: upper end of a continuous label.
+      metric: what decides between models on validation, `auc` or `mse`.
+    """
+
+    name: str
+    kind: Literal["binary", "continuous"] = "binary"
+    space: str = IMPRESSION
+    high: float = 1.0
+    metric: Literal["auc", "mse"] = "auc"
+
+    @property
+    def is_probability(self) -> bool:
+        """Whether the prediction is squashed into [0, 1]."""
+        return self.kind == "binary" or self.high <= 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Schema:
+    """What a row of a log holds.
+
+    Attributes:
+      name: of the data set.
+      fields: categorical features, in the order of their slots in `Rows.ids`.
+      vocabularies: what the fields index; several fields may share one.
+      tasks: every label of the log.
+      ctr: name of the task that plays the paper's CTR (dense labels).
+      cvr: name of the task that plays the paper's CVR (sparse labels).
+      user: name of the single-valued field that groups a user's rows.
+      item: name of the single-valued field that names what was shown.
+      numeric: names of the numeric features, scaled by the source.
+      extras: float32 columns that are no features: `duration` (seconds),
+        `day`, `segment` (index into `segments`), `truth.<task>` (the known
+        expectation of a simulated label inside its space).
+      segments: names of the parts that results are also reported for.
+    """
+
+    name: str
+    fields: tuple[Field, ...]
+    vocabularies: tuple[Vocabulary, ...]
+    tasks: tuple[Task, ...]
+    ctr: str
+    cvr: str
+    user: str
+    item: str
+    numeric: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+    segments: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        sizes = {v.name for v in self.vocabularies}
+        tasks = {t.name for t in self.tasks}
+        for field in self.fields:
+            if field.vocabulary not in sizes:
+                raise ValueError(
+                    f"schema {self.name}: field {field.name!r} indexes vocabulary"
+                    f" {field.vocabulary!r}; declared are {sorted(sizes)}"
+                )
+        for task in self.tasks:
+            if task.space not in tasks | {IMPRESSION} or task.space == task.name:
+                raise ValueError(
+                    f"schema {self.name}: task {task.name!r} lives in space"
+                    f" {task.space!r}; known are {sorted(tasks | {IMPRESSION})}"
+                )
+        for role in (self.ctr, self.cvr):
+            if role not in tasks:
+                raise ValueError(
+                    f"schema {self.name}: {role!r} plays a role but is no task;"
+                    f" tasks are {sorted(tasks)}"
+                )
+        single = {f.name for f in self.fields if f.slots == 1}
+        for name in (self.user, self.item):
+            if name not in single:
+                raise ValueError(
+                    f"schema {self.name}: {name!r} groups rows but is no"
+                    f" single-valued field; those are {sorted(single)}"
+                )
+        for names in (self.fields, self.tasks, self.vocabularies):
+            seen = [n.name for n in names]
+            if len(set(seen)) != len(seen):
+                raise ValueError(f"schema {self.name}: a name stands twice in {seen}")
+
+    @property
+    def slots(self) -> int:
+        """Width of `Rows.ids`."""
+        return sum(f.slots for f in self.fields)
+
+    def task(self, name: str) -> Task:
+        """The task called `name`.
+
+        Raises:
+          ValueError: there is none; names those that exist.
+        """
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise ValueError(
+            f"schema {self.name} has no task {name!r}; it has"
+            f" {[t.name for t in self.tasks]}"
+        )
+
+    def column(self, field: str) -> int:
+        """First column of a field's slots in `Rows.ids`."""
+        at = 0
+        for f in self.fields:
+            if f.name == field:
+                return at
+            at += f.slots
+        raise ValueError(
+            f"schema {self.name} has no field {field!r}; it has"
+            f" {[f.name for f in self.fields]}"
+        )
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Schema:
+        raw = json.loads(text)
+        known = {f.name for f in dataclasses.fields(cls)}
+        if not isinstance(raw, dict) or set(raw) - known:
+            raise ValueError(
+                f"a schema is an object with the keys {sorted(known)}; got"
+                f" {sorted(raw) if isinstance(raw, dict) else type(raw).__name__}"
+            )
+        for key, kind in (
+            ("fields", Field),
+            ("vocabularies", Vocabulary),
+            ("tasks", Task),
+        ):
+            raw[key] = tuple(kind(**item) for item in raw[key])
+        for key in ("numeric", "extras", "segments"):
+            raw[key] = tuple(raw[key])
+        return cls(**raw)
+
+
+class Rows(NamedTuple):
+    """Rows of a log as columns (NumPy on the host, JAX arrays on a device).
+
+    Attributes:
+      ids: int32 [n, slots], local to each field's vocabulary, -1 = padding.
+      numeric: float32 [n, numerics].
+      labels: task name -> float32 [n]; NaN = missing.
+      extras: name -> float32 [n].
+    """
+
+    ids: Any
+    numeric: Any
+    labels: dict[str, Any]
+    extras: dict[str, Any]
+
+    @property
+    def num_rows(self) -> int:
+        return self.ids.shape[0]
+
+
+class Batch(NamedTuple):
+    """A fixed number of rows; `valid` is False in the slots without one."""
+
+    rows: Rows
+    valid: Array
+
+
+class Features(NamedTuple):
+    """What a model sees of a batch, pooled to one vector a field.
+
+    Attributes:
+      shared: float32 [batch, fields, dim].
+      own: task -> [batch, fields, d], a task's own view; empty without one.
+      numeric: float32 [batch, numerics].
+    """
+
+    shared: Array
+    own: dict[str, Array]
+    numeric: Array
+
+
+class Outputs(NamedTuple):
+    """Named logits, each [batch], and a scalar added to the loss (or 0)."""
+
+    logits: dict[str, Array]
+    aux_loss: Array | float = 0.0
+
+
+class Model(NamedTuple):
+    """A published architecture as two pure functions.
+
+    Attributes:
+      init: (key, schema) -> net, the parameters without the embedding tables.
+      apply: (net, features, *, key=None) -> Outputs; no key means evaluation.
+    """
+
+    init: Callable[[Key, Schema], Params]
+    apply: Callable[..., Outputs]
+
+
+def check_rows(schema: Schema, rows: Rows, where: str) -> None:
+    """Raises ValueError, naming row and column, where rows break their schema."""
+    n = rows.num_rows
+    shapes = {
+        "ids": (rows.ids.shape, (n, schema.slots)),
+        "numeric": (rows.numeric.shape, (n, len(schema.numeric))),
+        **{
+            f"label {t.name}": (np.shape(rows.labels.get(t.name)), (n,))
+            for t in schema.tasks
+        },
+        **{f"extra {e}": (np.shape(rows.extras.get(e)), (n,)) for e in schema.extras},
+    }
+    for name, (given, wanted) in shapes.items():
+        if tuple(given) != wanted:
+            raise ValueError(
+                f"{where}: {name} has shape {tuple(given)}, schema {schema.name}"
+                f" asks for {wanted}"
+            )
+    unknown = (set(rows.labels) - {t.name for t in schema.tasks}) | (
+        set(rows.extras) - set(schema.extras)
+    )
+    if unknown:
+        raise ValueError(
+            f"{where}: unknown column(s) {sorted(unknown)}; schema {schema.name}"
+            f" knows labels {[t.name for t in schema.tasks]} and extras {list(schema.extras)}"
+        )
+    _check_ids(schema, rows.ids, where)
+    for task in schema.tasks:
+        label = np.asarray(rows.labels[task.name])
+        high = 1.0 if task.kind == "binary" else task.high
+        wrong = ~np.isnan(label) & ((label < 0) | (label > high))
+        if task.kind == "binary":
+            wrong |= ~np.isnan(label) & (label != 0) & (label != 1)
+        if wrong.any():
+            at = int(np.argmax(wrong))
+            raise ValueError(
+                f"{where}, row {at}: label {task.name}={label[at]!r} lies outside"
+                f" {'{0, 1}' if task.kind == 'binary' else f'[0, {high:g}]'};"
+                " correct the row, or make it NaN if the label is missing"
+            )
+    if not np.isfinite(rows.numeric).all():
+        at, column = np.argwhere(~np.isfinite(np.asarray(rows.numeric)))[0]
+        raise ValueError(
+            f"{where}, row {at}: numeric feature {schema.numeric[column]!r} is"
+            f" {rows.numeric[at, column]}; numeric features must be finite"
+        )
+
+
+def _check_ids(schema: Schema, ids: np.ndarray, where: str) -> None:
+    sizes = {v.name: v.size for v in schema.vocabularies}
+    at = 0
+    for field in schema.fields:
+        part = np.asarray(ids[:, at : at + field.slots])
+        low = UNKNOWN if field.slots == 1 else PADDING
+        wrong = (part < low) | (part >= sizes[field.vocabulary])
+        if wrong.any():
+            row, slot = np.argwhere(wrong)[0]
+            raise ValueError(
+                f"{where}, row {row}: field {field.name!r} holds id"
+                f" {part[row, slot]}, outside its vocabulary {field.vocabulary!r}"
+                f" of {sizes[field.vocabulary]} rows (allowed: {low} …"
+                f" {sizes[field.vocabulary] - 1})"
+            )
+        at += field.slots
