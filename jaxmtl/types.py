@@ -181,11 +181,8 @@ class Schema:
                 f"a schema is an object with the keys {sorted(known)}; got"
                 f" {sorted(raw) if isinstance(raw, dict) else type(raw).__name__}"
             )
-        for key, kind in (
-            ("fields", Field),
-            ("vocabularies", Vocabulary),
-            ("tasks", Task),
-        ):
+        kinds = {"fields": Field, "vocabularies": Vocabulary, "tasks": Task}
+        for key, kind in kinds.items():
             raw[key] = tuple(kind(**item) for item in raw[key])
         for key in ("numeric", "extras", "segments"):
             raw[key] = tuple(raw[key])
@@ -244,11 +241,12 @@ class Model(NamedTuple):
     """A published architecture as two pure functions.
 
     Attributes:
-      init: (key, schema) -> net, the parameters without the embedding tables.
+      init: (key, features) -> net, the parameters without the embedding tables;
+        of `features` only the shapes are read.
       apply: (net, features, *, key=None) -> Outputs; no key means evaluation.
     """
 
-    init: Callable[[Key, Schema], Params]
+    init: Callable[[Key, Features], Params]
     apply: Callable[..., Outputs]
 
 
@@ -276,7 +274,8 @@ def check_rows(schema: Schema, rows: Rows, where: str) -> None:
     if unknown:
         raise ValueError(
             f"{where}: unknown column(s) {sorted(unknown)}; schema {schema.name}"
-            f" knows labels {[t.name for t in schema.tasks]} and extras {list(schema.extras)}"
+            f" knows labels {[t.name for t in schema.tasks]} and extras"
+            f" {list(schema.extras)}"
         )
     _check_ids(schema, rows.ids, where)
     for task in schema.tasks:

@@ -1,0 +1,99 @@
+"""Which rows a task trains on in which step, as a function of (seed, epoch).
+
+Every task takes the same number of steps an epoch and passes once over its own
+rows, so a task with few labels has smaller batches instead of fewer updates:
+mixed training (LT4REC Algorithm 1, lines 12-17) then alternates the tasks'
+batches, and a task's batches are the same alone and in company.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from jaxmtl import losses
+from jaxmtl.types import Rows, Task
+
+EVERY = "all"
+"""Name of the step that trains the sum of all tasks' losses on one batch."""
+
+
+class Plan:
+    """The rows of each step's kind, dealt into batches of a fixed shape.
+
+    Attributes:
+      steps: steps an epoch.
+      sizes: kind of step (a task's name, or `EVERY`) -> rows a batch holds at
+        most; multiples of 8, so that eight devices can split them.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        tasks: Sequence[Task],
+        batch_size: int,
+        *,
+        summed: bool = False,
+        passes: Mapping[str, float] | None = None,
+    ):
+        """Finds each task's rows.
+
+        Args:
+          rows: the training split.
+          tasks: the tasks trained.
+          batch_size: rows a batch of the task with the most rows.
+          summed: one kind of step on all rows that any task labels.
+          passes: task -> how often an epoch passes over its rows (default 1).
+
+        Raises:
+          ValueError: fewer rows than one batch, or a task without any row.
+        """
+        if not 1 <= batch_size <= rows.num_rows:
+            raise ValueError(
+                f"batch size {batch_size} does not fit {rows.num_rows} training rows;"
+                f" use 1 … {rows.num_rows}"
+            )
+        labels = {name: np.asarray(column) for name, column in rows.labels.items()}
+        found = {t.name: np.asarray(losses.in_space(t, labels)) for t in tasks}
+        for task in tasks:
+            if not found[task.name].any():
+                raise ValueError(
+                    f"task {task.name!r} has no labelled training row in its space"
+                    f" {task.space!r}; drop the task or use a larger log"
+                )
+        if summed:
+            found = {EVERY: np.any(list(found.values()), axis=0)}
+        self._rows = {
+            kind: np.flatnonzero(flags).astype(np.int32)
+            for kind, flags in found.items()
+        }
+        self._passes = {kind: (passes or {}).get(kind, 1.0) for kind in found}
+        self._counts = {
+            kind: max(1, round(self._passes[kind] * len(index)))
+            for kind, index in self._rows.items()
+        }
+        longest = max(len(index) for index in self._rows.values())
+        self.steps = -(-longest // batch_size)
+        self.sizes = {
+            kind: -(-count // (8 * self.steps)) * 8
+            for kind, count in self._counts.items()
+        }
+
+    def orders(self, seed: int, epoch: int) -> dict[str, np.ndarray]:
+        """Kind -> int32 [steps, size] row numbers, -1 = empty slot.
+
+        Rows are dealt in turn, so that batches of a kind differ by one row at
+        most: no step is left with a handful of rows at the epoch's end.
+        """
+        orders = {}
+        for number, kind in enumerate(self._rows):
+            index, count = self._rows[kind], self._counts[kind]
+            generator = np.random.default_rng([seed, epoch, number])
+            drawn = [
+                generator.permutation(index) for _ in range(-(-count // len(index)))
+            ]
+            dealt = np.full(self.sizes[kind] * self.steps, -1, np.int32)
+            dealt[:count] = np.concatenate(drawn)[:count]
+            orders[kind] = dealt.reshape(self.sizes[kind], self.steps).T.copy()
+        return orders

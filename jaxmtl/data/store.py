@@ -1,0 +1,189 @@
+"""From a source to memory-mapped columns, once.
+
+A source's rows become a TFDS data set (ArrayRecord, blocks of rows a record:
+the interchange) and from it one `.npy` a column and split (the training
+format). Both are written under a temporary name and renamed when whole, so what
+carries the final name is complete.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jaxmtl.data.log import SPLITS, Log
+from jaxmtl.data.tfds_builder import build, read_blocks
+from jaxmtl.types import Rows, Schema
+
+FORMAT = 1
+"""Of the columns on disk; part of the fingerprint."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A prepared log.
+
+    Attributes:
+      schema: what the rows hold.
+      splits: name -> rows, memory-mapped.
+      counts: rows read, kept, and dropped by reason.
+      notes: provenance and licence.
+      fingerprint: of the source and its settings.
+    """
+
+    schema: Schema
+    splits: dict[str, Rows]
+    counts: dict[str, int]
+    notes: tuple[str, ...]
+    fingerprint: str
+
+    def on_device(self, split: str) -> Rows:
+        """The split as JAX arrays: the fast path for sets that fit."""
+        return jax.tree.map(jax.numpy.asarray, self.splits[split])
+
+    def users(self, split: str) -> np.ndarray:
+        """int32 [n]: the user of each row."""
+        return self.splits[split].ids[:, self.schema.column(self.schema.user)]
+
+
+def prepare(
+    name: str,
+    identity: dict,
+    make_log: Callable[[], Log],
+    cache: Path,
+    say: Callable[[str], None] = print,
+) -> Dataset:
+    """Opens the prepared data set, or prepares it first.
+
+    Args:
+      name: of the data set; the start of its folder's name.
+      identity: JSON-able; everything its rows depend on (settings, checksums).
+      make_log: reads the source; only called where nothing is prepared yet.
+      cache: folder of all prepared sets.
+      say: receives the counts of rows read, kept and dropped.
+
+    Raises:
+      ValueError: the source's rows break their schema, a split is empty, or
+        prepared files are damaged; names the file.
+    """
+    text = json.dumps({"format": FORMAT, "name": name, **identity}, sort_keys=True)
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+    folder = Path(cache) / f"{name}-{fingerprint}"
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            _write(work, name, make_log(), text)
+            os.replace(work, folder)
+        except OSError:
+            if not folder.exists():  # else another process prepared it first
+                raise
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        dataset = open_columns(folder, fingerprint)
+        counts = ", ".join(f"{key} {n:,}" for key, n in dataset.counts.items())
+        say(f"prepared {name}: rows {counts}")
+    return open_columns(folder, fingerprint)
+
+
+def _write(work: Path, name: str, log: Log, identity: str) -> None:
+    rows = build(work / "tfds", name, log)
+    for split in SPLITS:
+        if not rows.get(split):
+            raise ValueError(
+                f"{name}: split {split!r} holds no row; counts {log.counts};"
+                " use a larger log or other split bounds"
+            )
+        _write_columns(work / split, rows[split], read_blocks(work / "tfds", split))
+    about = {
+        "schema": json.loads(log.schema.to_json()),
+        "counts": log.counts,
+        "rows": rows,
+        "notes": list(log.notes),
+        "identity": json.loads(identity),
+    }
+    (work / "about.json").write_text(json.dumps(about, indent=1))
+
+
+def _flat(rows: Rows) -> dict[str, np.ndarray]:
+    return {
+        "ids": rows.ids,
+        "numeric": rows.numeric,
+        **{f"label.{name}": column for name, column in rows.labels.items()},
+        **{f"extra.{name}": column for name, column in rows.extras.items()},
+    }
+
+
+def _write_columns(folder: Path, n: int, blocks) -> None:
+    folder.mkdir()
+    columns, at = {}, 0
+    for block in blocks:
+        flat = _flat(block)
+        if not columns:
+            columns = {
+                name: np.lib.format.open_memmap(
+                    folder / f"{name}.npy",
+                    mode="w+",
+                    dtype=column.dtype,
+                    shape=(n, *column.shape[1:]),
+                )
+                for name, column in flat.items()
+            }
+        for name, column in flat.items():
+            columns[name][at : at + len(column)] = column
+        at += block.num_rows
+    for column in columns.values():
+        column.flush()
+
+
+def open_columns(folder: Path, fingerprint: str) -> Dataset:
+    """Maps a prepared set into memory.
+
+    Raises:
+      ValueError: a file is missing, damaged or of another length; names it.
+    """
+    try:
+        about = json.loads((folder / "about.json").read_text())
+        schema = Schema.from_json(json.dumps(about["schema"]))
+        counts, notes = about["counts"], tuple(about["notes"])
+        rows = about["rows"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder / 'about.json'}: {error}; delete {folder} to prepare it again"
+        ) from error
+    splits = {split: _open_split(folder / split, schema, rows[split]) for split in rows}
+    return Dataset(schema, splits, counts, notes, fingerprint)
+
+
+def _open_split(folder: Path, schema: Schema, n: int) -> Rows:
+    def column(name: str, dtype: type, *width: int) -> np.ndarray:
+        path = folder / f"{name}.npy"
+        try:
+            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{path}: {error}; delete {folder.parent} to prepare it again"
+            ) from error
+        if mapped.shape != (n, *width) or mapped.dtype != dtype:
+            raise ValueError(
+                f"{path}: holds {mapped.dtype} {mapped.shape}, the schema asks for"
+                f" {np.dtype(dtype)} {(n, *width)}; delete {folder.parent} to"
+                " prepare it again"
+            )
+        return mapped
+
+    return Rows(
+        column("ids", np.int32, schema.slots),
+        column("numeric", np.float32, len(schema.numeric)),
+        {t.name: column(f"label.{t.name}", np.float32) for t in schema.tasks},
+        {name: column(f"extra.{name}", np.float32) for name in schema.extras},
+    )

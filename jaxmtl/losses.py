@@ -1,0 +1,99 @@
+"""Losses of a task on the rows of its own label space.
+
+A loss returns its sum, the number of rows that count and the values by row, so
+that a batch without any labelled row has loss zero and not NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxmtl.types import IMPRESSION, Array, Batch, Task
+
+LossName = Literal["log", "focal", "squared"]
+RowWeight = Callable[[Batch], Array]
+
+
+class Loss(NamedTuple):
+    """Sum over the rows that count, their number, and the value of each row."""
+
+    total: Array
+    count: Array
+    values: Array
+
+    @property
+    def mean(self) -> Array:
+        return self.total / jnp.maximum(self.count, 1)
+
+
+def in_space(task: Task, labels: Mapping[str, Array]) -> Array:
+    """bool [batch]: rows on which the task's label means something."""
+    known = labels[task.name] == labels[task.name]  # NaN, a missing label, is not
+    return known if task.space == IMPRESSION else known & (labels[task.space] > 0)
+
+
+def predict(task: Task, logits: Array) -> Array:
+    """Probabilities, or values for a continuous label without upper end 1."""
+    return jax.nn.sigmoid(logits) if task.is_probability else logits
+
+
+def task_loss(
+    task: Task, logits: Array, batch: Batch, *, name: LossName, weight: Array | None
+) -> Loss:
+    """The loss of one task on the valid rows of its label space.
+
+    Args:
+      task: binary, or continuous with labels in [0, high].
+      logits: float32 [batch].
+      batch: rows and their validity.
+      name: `log` (cross-entropy, soft labels allowed), `focal` (α = .75, γ = 2,
+        the LT4REC authors' code for CTR) or `squared` (on the prediction).
+      weight: float32 [batch] that multiplies each row's loss, or None. The
+        count is that of rows: a weight above 1 shifts the balance among them.
+    """
+    label = batch.rows.labels[task.name]
+    counts = in_space(task, batch.rows.labels) & batch.valid
+    label = jnp.where(counts, label, 0)  # NaN would survive a product with zero
+    if name == "log":
+        values = optax.losses.sigmoid_binary_cross_entropy(logits, label)
+    elif name == "focal":
+        values = optax.losses.sigmoid_focal_loss(logits, label, alpha=0.75, gamma=2.0)
+    else:
+        values = jnp.square(predict(task, logits) - label)
+    if weight is not None:
+        values = values * weight
+    values = jnp.where(counts, values, 0)
+    return Loss(jnp.sum(values), jnp.sum(counts), values)
+
+
+def duration_conflict(cvr: str, factor: float) -> RowWeight:
+    """Weights clicked rows that were hardly watched, by length of the video.
+
+    The rule in the LT4REC authors' code: `factor` (5 there) where
+    duration > 60 s and 0 < label < .1, or duration ≤ 60 s and 0 < label < .2.
+    """
+
+    def weight(batch: Batch) -> Array:
+        label = batch.rows.labels[cvr]
+        threshold = jnp.where(batch.rows.extras["duration"] > 60, 0.1, 0.2)
+        return jnp.where((label > 0) & (label < threshold), factor, 1.0)
+
+    return weight
+
+
+def threshold_conflict(cvr: str, factor: float, threshold: float) -> RowWeight:
+    """Weights rows whose label stays under a threshold (LT4REC, section 2.2).
+
+    For logs without durations: a click that led to next to nothing pulls the
+    two tasks' gradients apart. Labels are those of the task's own space.
+    """
+
+    def weight(batch: Batch) -> Array:
+        return jnp.where(batch.rows.labels[cvr] < threshold, factor, 1.0)
+
+    return weight

@@ -1,0 +1,151 @@
+"""Masks: which weights of the shared net a task sees, and which its step moves.
+
+A mask is a tree over the net with a bool array at every kernel that can be
+pruned and `None` elsewhere. It is always an argument, never part of a model or
+of an optimiser's state, so two tasks' masks run through one compiled program.
+What a task sees (its mask) and what its step may change (its gates) differ:
+biases, heads and a task's own branches are never pruned, and still must not
+drift on another task's momentum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmtl.types import Array, Mask, Params
+
+
+def _is_none(leaf) -> bool:
+    return leaf is None
+
+
+def full(net: Params) -> Mask:
+    """The dense mask: True at every kernel under `net["shared"]`.
+
+    Biases, heads and embeddings are never pruned (LT4REC, Figure 3).
+    """
+
+    def leaf(path, value):
+        prunable = path[0].key == "shared" and path[-1].key == "kernel"
+        return jnp.ones(value.shape, bool) if prunable else None
+
+    return jax.tree_util.tree_map_with_path(leaf, net)
+
+
+def apply(net: Params, mask: Mask | None) -> Params:
+    """`net ⊙ mask`; leaves without a mask pass unchanged, as does all for None."""
+    if mask is None:
+        return net
+    return jax.tree.map(
+        lambda m, w: w if m is None else jnp.where(m, w, 0), mask, net, is_leaf=_is_none
+    )
+
+
+def gates(net: Params, masks: Mapping[str, Mask | None]) -> Params:
+    """What a step that trains the tasks in `masks` may move.
+
+    Args:
+      net: the shared net.
+      masks: task -> its mask, or None where the task sees the whole net. A step
+        for one task names one; a step on the sum of losses names all of them.
+
+    Returns:
+      A tree over `net` of bools that broadcast to its leaves: the union of the
+      masks at prunable kernels, True at shared leaves that are never pruned,
+      True for the own parts of the named tasks, False for those of the others.
+    """
+    trees = list(masks.values())
+    if any(tree is None for tree in trees):
+        shared = jax.tree.map(lambda _: jnp.asarray(True), net["shared"])
+    else:
+        shared = jax.tree.map(
+            lambda *leaves: (
+                jnp.asarray(True)
+                if leaves[0] is None
+                else jnp.any(jnp.stack(leaves), axis=0)
+            ),
+            *(tree["shared"] for tree in trees),
+            is_leaf=_is_none,
+        )
+    own = {
+        task: jax.tree.map(lambda _, is_open=task in masks: jnp.asarray(is_open), part)
+        for task, part in net["tasks"].items()
+    }
+    return {"shared": shared, "tasks": own}
+
+
+def open_gates(net: Params) -> Params:
+    """Gates that let every step move everything: one plain optimiser (leaky)."""
+    return jax.tree.map(lambda _: jnp.asarray(True), net)
+
+
+def count(mask: Mask) -> int:
+    """How many prunable weights the mask keeps."""
+    return sum(int(np.sum(leaf)) for leaf in jax.tree.leaves(mask))
+
+
+def density(mask: Mask | None) -> float:
+    """The fraction of prunable weights kept, in [0, 1]; 1 without a mask."""
+    if mask is None:
+        return 1.0
+    size = sum(leaf.size for leaf in jax.tree.leaves(mask))
+    return count(mask) / size if size else 1.0
+
+
+def layer_density(mask: Mask) -> dict[str, float]:
+    """Path of each prunable kernel -> the fraction of its weights kept."""
+    leaves = jax.tree_util.tree_leaves_with_path(mask)
+    return {path_name(path): float(np.mean(leaf)) for path, leaf in leaves}
+
+
+def overlap(a: Mask, b: Mask) -> float:
+    """Intersection over union of two masks; 1 where both keep nothing."""
+    pairs = list(zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    both = sum(int(np.sum(np.asarray(x) & np.asarray(y))) for x, y in pairs)
+    either = sum(int(np.sum(np.asarray(x) | np.asarray(y))) for x, y in pairs)
+    return both / either if either else 1.0
+
+
+def path_name(path) -> str:
+    """`shared/layer00/kernel` for the key path of a leaf."""
+    return "/".join(str(getattr(part, "key", part)) for part in path)
+
+
+def pack(mask: Mask) -> dict[str, np.ndarray]:
+    """Path -> the leaf's bits, eight a byte, for a file."""
+    leaves = jax.tree_util.tree_leaves_with_path(mask)
+    return {path_name(path): np.packbits(np.asarray(leaf)) for path, leaf in leaves}
+
+
+def unpack(packed: Mapping[str, np.ndarray], like: Mask) -> Mask:
+    """The mask whose `pack` is `packed`.
+
+    Args:
+      packed: path -> uint8 array.
+      like: a mask of the same structure and shapes, such as `full(net)`.
+
+    Raises:
+      ValueError: paths or sizes do not fit `like`; names the path.
+    """
+    paths = {path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(like)}
+    if paths != set(packed):
+        raise ValueError(
+            f"packed mask holds {sorted(packed)}, the net prunes {sorted(paths)};"
+            " it belongs to another architecture"
+        )
+
+    def leaf(path, value: Array):
+        bits = packed[path_name(path)]
+        if bits.dtype != np.uint8 or bits.shape != (-(-value.size // 8),):
+            raise ValueError(
+                f"packed mask at {path_name(path)} has {bits.shape} of {bits.dtype},"
+                f" {value.shape} needs {-(-value.size // 8)} bytes"
+            )
+        flat = np.unpackbits(bits, count=value.size).astype(bool)
+        return jnp.asarray(flat.reshape(value.shape))
+
+    return jax.tree_util.tree_map_with_path(leaf, like)

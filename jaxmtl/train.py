@@ -1,0 +1,351 @@
+"""Training as pure programs: a step, an epoch in one scan, predictions.
+
+`Setup` holds all that a program depends on besides the shapes of its arguments;
+equal setups share one compiled program. Masks and gates are arguments, so the
+rounds of a ticket search and all masks of an ablation run through it unchanged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmtl import embedding, losses, masks, models, optim
+from jaxmtl.data.batches import EVERY
+from jaxmtl.types import (
+    PADDING,
+    Array,
+    Batch,
+    Features,
+    Key,
+    Mask,
+    Model,
+    Params,
+    Rows,
+    Schema,
+    Task,
+)
+
+SHARED = "shared"
+"""Name of the stack of tables that all tasks read."""
+Moving = Literal["gated", "per_task", "leaky"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Conflict:
+    """Weights the CVR's loss on rows where the tasks' gradients disagree.
+
+    Attributes:
+      task: whose loss is weighted.
+      factor: the weight of such a row.
+      threshold: label under which a row is one; None = the rule by duration.
+    """
+
+    task: str
+    factor: float
+    threshold: float | None
+
+    def row_weight(self, batch: Batch) -> Array:
+        if self.threshold is None:
+            return losses.duration_conflict(self.task, self.factor)(batch)
+        rule = losses.threshold_conflict(self.task, self.factor, self.threshold)
+        return rule(batch)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What a program depends on. Hashable: equal setups share compilations.
+
+    Attributes:
+      schema: of the rows.
+      tasks: names of the tasks trained and predicted.
+      architecture: a name in `models.ARCHITECTURES`.
+      hidden: widths of the MLP.
+      cross: how field embeddings are crossed.
+      dim: width of the shared embeddings.
+      own_dims: pairs of a task and the width of its own view.
+      init_scale: standard deviation of the initial embeddings.
+      adam: for the net; the tables follow its rates with lazy Adam.
+      task_losses: pairs of a task and its loss.
+      task_weights: pairs of a task and its weight in the sum of losses.
+      summed: one step on the weighted sum (LT4REC, eq. 2) instead of
+        alternating tasks. Adam does not see the scale of a single task's loss,
+        so weights matter in a sum alone.
+      moving: what a task's step may move. `gated`: its own subnetwork, one set
+        of moments; `per_task`: the same, with moments for each task; `leaky`:
+        everything, one plain Adam as in the authors' code.
+      conflict: the row weights, or None.
+    """
+
+    schema: Schema
+    tasks: tuple[str, ...]
+    architecture: str
+    hidden: tuple[int, ...]
+    cross: str
+    dim: int
+    adam: optim.Adam
+    task_losses: tuple[tuple[str, str], ...]
+    own_dims: tuple[tuple[str, int], ...] = ()
+    init_scale: float = 0.05
+    task_weights: tuple[tuple[str, float], ...] = ()
+    summed: bool = False
+    moving: Moving = "gated"
+    conflict: Conflict | None = None
+
+    @property
+    def model(self) -> Model:
+        make = models.ARCHITECTURES[self.architecture]
+        return make(self.tasks, hidden=self.hidden, cross=self.cross)
+
+    @property
+    def kinds(self) -> dict[str, tuple[Task, ...]]:
+        """Kind of step -> the tasks it trains."""
+        tasks = tuple(self.schema.task(name) for name in self.tasks)
+        return {EVERY: tasks} if self.summed else {t.name: (t,) for t in tasks}
+
+
+class TrainState(NamedTuple):
+    """All that training changes; arrays only, so it can be donated and saved.
+
+    Attributes:
+      step: int32, steps taken.
+      tables: stack (`shared` or a task's name) -> table.
+      net: parameters.
+      moments: slot (`all`, or a task's name if `per_task`) -> moments.
+    """
+
+    step: Array
+    tables: dict[str, embedding.Table]
+    net: Params
+    moments: dict[str, optim.Moments]
+
+
+class Snapshot(NamedTuple):
+    """What predictions need: the tables' rows and the net."""
+
+    tables: dict[str, Array]
+    net: Params
+
+
+def features_of(setup: Setup, gathered: Mapping[str, Array], rows: Rows) -> Features:
+    """Pools gathered embedding rows into what the model sees."""
+    pooled = {
+        stack: embedding.pool(setup.schema, part, rows.ids)
+        for stack, part in gathered.items()
+    }
+    shared = pooled.pop(SHARED)
+    return Features(shared, pooled, rows.numeric)
+
+
+def init_net(setup: Setup, key: Key) -> Params:
+    """The initial net; equal keys and architectures give equal nets."""
+    fields, numerics = len(setup.schema.fields), len(setup.schema.numeric)
+    own = {task: jnp.zeros((1, fields, dim)) for task, dim in setup.own_dims}
+    empty = Features(jnp.zeros((1, fields, setup.dim)), own, jnp.zeros((1, numerics)))
+    return setup.model.init(key, empty)
+
+
+def make_gates(
+    setup: Setup, net: Params, task_masks: Mapping[str, Mask]
+) -> dict[str, Params]:
+    """Kind of step -> what it may move (see `Setup.moving`)."""
+    gates = {
+        kind: masks.gates(net, {t.name: task_masks[t.name] for t in tasks})
+        for kind, tasks in setup.kinds.items()
+    }
+    if setup.moving == "leaky":
+        gates = jax.tree.map(jnp.ones_like, gates)
+    return gates
+
+
+@functools.lru_cache(maxsize=64)
+def make_init(setup: Setup) -> Callable[[Key], TrainState]:
+    """A compiled function from a key to the state training starts from."""
+
+    @jax.jit
+    def init(key: Key) -> TrainState:
+        net_key, *table_keys = jax.random.split(key, 2 + len(setup.own_dims))
+        size = embedding.vocabulary_rows(setup.schema)
+        dims = {SHARED: setup.dim, **dict(setup.own_dims)}
+        tables = {
+            stack: embedding.init(table_key, size, dim, setup.init_scale)
+            for (stack, dim), table_key in zip(dims.items(), table_keys, strict=True)
+        }
+        net = init_net(setup, net_key)
+        everything = {name: masks.full(net) for name in setup.tasks}
+        gates = make_gates(setup, net, everything)
+        if setup.moving == "per_task":
+            moments = {kind: optim.init(net, gate) for kind, gate in gates.items()}
+        else:
+            moments = {EVERY: optim.init(net, next(iter(gates.values())))}
+        return TrainState(jnp.zeros((), jnp.int32), tables, net, moments)
+
+    return init
+
+
+def make_step(setup: Setup, kind: str) -> Callable[..., tuple]:
+    """The step of one kind: step(state, masks, gates, batch) -> (state, losses).
+
+    `masks` maps each task to its mask, `gates` is what this step may move.
+    Losses are means over the rows that count. A batch without any moves nothing.
+    """
+    tasks, model = setup.kinds[kind], setup.model
+    loss_names, weights = dict(setup.task_losses), dict(setup.task_weights)
+    slot = kind if setup.moving == "per_task" else EVERY
+
+    def objective(net, gathered, task_masks, batch):
+        features, total, means = features_of(setup, gathered, batch.rows), 0.0, {}
+        for task in tasks:
+            outputs = model.apply(masks.apply(net, task_masks[task.name]), features)
+            weighted = setup.conflict and setup.conflict.task == task.name
+            loss = losses.task_loss(
+                task,
+                outputs.logits[task.name],
+                batch,
+                name=loss_names[task.name],
+                weight=setup.conflict.row_weight(batch) if weighted else None,
+            )
+            means[task.name] = loss.mean
+            total += weights.get(task.name, 1.0) * loss.mean + outputs.aux_loss
+        return total, means
+
+    def step(state: TrainState, task_masks, gates, batch: Batch):
+        counted = functools.reduce(
+            jnp.logical_or, (losses.in_space(t, batch.rows.labels) for t in tasks)
+        )
+        counted &= batch.valid
+        # A row that no loss counts must not age the moments of its ids either.
+        ids = jnp.where(counted[:, None], batch.rows.ids, PADDING)
+        rows = batch.rows._replace(ids=ids)
+        stacked = embedding.stacked_ids(setup.schema, ids)
+        stacks = [
+            s for s in state.tables if s == SHARED or s in {t.name for t in tasks}
+        ]
+        gathered = {s: embedding.gather(state.tables[s].rows, stacked) for s in stacks}
+        (_, means), (net_gradient, row_gradients) = jax.value_and_grad(
+            objective, argnums=(0, 1), has_aux=True
+        )(state.net, gathered, task_masks, Batch(rows, counted))
+        any_row = jnp.any(counted)
+        net, moments = optim.update(
+            setup.adam,
+            state.net,
+            state.moments[slot],
+            net_gradient,
+            jax.tree.map(lambda gate: gate & any_row, gates),
+        )
+        tables = {
+            s: embedding.lazy_adam(
+                state.tables[s],
+                stacked.reshape(-1),
+                row_gradients[s].reshape(-1, row_gradients[s].shape[-1]),
+                learning_rate=setup.adam.learning_rate,
+                b1=setup.adam.b1,
+                b2=setup.adam.b2,
+                eps=setup.adam.eps,
+            )
+            for s in stacks
+        }
+        state = TrainState(
+            state.step + 1,
+            state.tables | tables,
+            net,
+            state.moments | {slot: moments},
+        )
+        return state, means
+
+    return step
+
+
+def take(rows: Rows, index: Array) -> Batch:
+    """The batch of the rows numbered `index`; -1 is an empty slot."""
+    safe = jnp.maximum(index, 0)
+    return Batch(jax.tree.map(lambda column: column[safe], rows), index >= 0)
+
+
+@functools.lru_cache(maxsize=64)
+def make_epoch(setup: Setup) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
+    """epoch(state, masks, gates, rows, orders) -> (state, losses); donates state.
+
+    Scans over the steps of an epoch; each takes one batch of every kind in turn.
+
+    Args of the returned function:
+      state: donated, so copy what you keep.
+      masks: task -> mask.
+      gates: kind of step -> gates (`make_gates`).
+      rows: the training split, on the device.
+      orders: kind -> int32 [steps, size] (`Plan.orders`).
+
+    Returns:
+      The state, and task -> float32 [steps] mean losses.
+    """
+    steps = {kind: make_step(setup, kind) for kind in setup.kinds}
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def epoch(state, task_masks, gates, rows, orders):
+        def body(state, order):
+            means = {}
+            for kind, step in steps.items():
+                batch = take(rows, order[kind])
+                state, loss = step(state, task_masks, gates[kind], batch)
+                means |= loss
+            return state, means
+
+        return jax.lax.scan(body, state, orders)
+
+    return epoch
+
+
+@functools.lru_cache(maxsize=64)
+def make_predict(setup: Setup) -> Callable[..., dict[str, Array]]:
+    """predict(snapshot, masks, rows, index) -> task -> predictions [index]."""
+    model = setup.model
+
+    @jax.jit
+    def predict(snapshot: Snapshot, task_masks, rows: Rows, index: Array):
+        batch = take(rows, index)
+        stacked = embedding.stacked_ids(setup.schema, batch.rows.ids)
+        gathered = {
+            stack: embedding.gather(part, stacked)
+            for stack, part in snapshot.tables.items()
+        }
+        features, predictions = features_of(setup, gathered, batch.rows), {}
+        for name in setup.tasks:
+            net = masks.apply(snapshot.net, task_masks[name])
+            logits = model.apply(net, features).logits[name]
+            predictions[name] = losses.predict(setup.schema.task(name), logits)
+        return predictions
+
+    return predict
+
+
+def predict_all(
+    setup: Setup,
+    snapshot: Snapshot,
+    task_masks: Mapping[str, Mask],
+    rows: Rows,
+    chunk: int = 4096,
+) -> dict[str, np.ndarray]:
+    """Task -> float32 predictions for every row, in chunks of one shape."""
+    predict, n = make_predict(setup), rows.num_rows
+    parts = []
+    for at in range(0, n, chunk):
+        index = np.arange(at, at + chunk, dtype=np.int32)
+        parts.append(
+            predict(snapshot, task_masks, rows, np.where(index < n, index, -1))
+        )
+    return {
+        name: np.concatenate([np.asarray(part[name]) for part in parts])[:n]
+        for name in setup.tasks
+    }
+
+
+def snapshot_of(state: TrainState) -> Snapshot:
+    """A copy that survives the donation of the state."""
+    tables = {stack: table.rows for stack, table in state.tables.items()}
+    return jax.tree.map(jnp.copy, Snapshot(tables, state.net))

@@ -1,0 +1,97 @@
+"""A small planted log, and strictness: no silent rank promotion, no tracer leak."""
+
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxmtl.data.log import Log
+from jaxmtl.types import Field, Rows, Schema, Task, Vocabulary
+
+jax.config.update("jax_numpy_rank_promotion", "allow")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data, which is not part of the project."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("JAXMTL_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set JAXMTL_DATA to its folder")
+    return folder
+
+
+def make_schema() -> Schema:
+    return Schema(
+        name="tiny",
+        fields=(
+            Field("user", "users"),
+            Field("item", "items"),
+            Field("tags", "tags", slots=3),
+            Field("last_item", "items"),
+        ),
+        vocabularies=(
+            Vocabulary("users", 21),
+            Vocabulary("items", 31),
+            Vocabulary("tags", 8),
+        ),
+        tasks=(
+            Task("click"),
+            Task("watch", kind="continuous", space="click", metric="mse"),
+            Task("like", space="click"),
+        ),
+        ctr="click",
+        cvr="watch",
+        user="user",
+        item="item",
+        numeric=("hour",),
+        extras=("duration", "truth.click"),
+    )
+
+
+def make_rows(n: int, seed: int) -> Rows:
+    """Rows in which the item's and the tag's parity drive clicks and watching."""
+    rng = np.random.default_rng(seed)
+    user, item, last = (rng.integers(1, high, n) for high in (21, 31, 31))
+    tags = rng.integers(1, 8, (n, 3))
+    filled = rng.integers(0, 4, n)
+    tags[np.arange(3)[None] >= filled[:, None]] = -1
+    numeric = rng.normal(size=(n, 1))
+    p = 1 / (1 + np.exp(-(1.5 * (item % 2) - 1 + 0.5 * numeric[:, 0])))
+    click = rng.random(n) < p
+    watch = np.clip(0.5 + 0.3 * (user % 2) + rng.normal(scale=0.1, size=n), 0, 1)
+    like = rng.random(n) < 0.5
+    ids = np.column_stack([user, item, tags, last]).astype(np.int32)
+    f32 = lambda x: np.asarray(x, np.float32)
+    return Rows(
+        ids,
+        f32(numeric),
+        {"click": f32(click), "watch": f32(watch * click), "like": f32(like & click)},
+        {"duration": f32(rng.integers(5, 300, n)), "truth.click": f32(p)},
+    )
+
+
+@pytest.fixture(scope="session")
+def schema() -> Schema:
+    return make_schema()
+
+
+@pytest.fixture
+def rows() -> Rows:
+    return make_rows(400, seed=0)
+
+
+@pytest.fixture(scope="session")
+def log() -> Log:
+    return Log(
+        make_schema(),
+        {
+            "train": [make_rows(300, seed=1), make_rows(100, seed=2)],
+            "validation": [make_rows(120, seed=3)],
+            "test": [make_rows(120, seed=4)],
+        },
+        {"read": 641, "kept": 640, "dropped: no user": 1},
+        ("a planted log for tests",),
+    )
