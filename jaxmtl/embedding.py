@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmtl.types import PADDING, Array, Key, Schema
+from jaxmtl.types import PADDING, UNKNOWN, Array, Key, Schema
 
 
 class Table(NamedTuple):
@@ -43,9 +43,24 @@ def vocabulary_rows(schema: Schema) -> int:
     return sum(v.size for v in schema.vocabularies)
 
 
-def init(key: Key, size: int, dim: int, scale: float) -> Table:
-    """Normal rows of deviation `scale`, and empty moments."""
+def _first_rows(schema: Schema) -> dict[str, int]:
+    first, at = {}, 0
+    for vocabulary in schema.vocabularies:
+        first[vocabulary.name] = at
+        at += vocabulary.size
+    return first
+
+
+def init(key: Key, schema: Schema, dim: int, scale: float) -> Table:
+    """Normal rows of deviation `scale`, and empty moments.
+
+    The rows of unknown ids start at zero: a vocabulary may have none in training,
+    and a random vector there would speak for whatever comes later.
+    """
+    size = vocabulary_rows(schema)
     rows = scale * jax.random.normal(key, (size, dim))
+    unknown = jnp.asarray(list(_first_rows(schema).values()), jnp.int32) + UNKNOWN
+    rows = rows.at[unknown].set(0)
     zeros, none = jnp.zeros((size, dim)), jnp.zeros(size, jnp.int32)
     return Table(rows, zeros, jnp.zeros_like(zeros), none, jnp.zeros_like(none))
 
@@ -57,13 +72,10 @@ def stacked_ids(schema: Schema, ids: Array) -> Array:
       schema: fields and vocabularies.
       ids: int32 [batch, slots], local to each field's vocabulary, -1 = padding.
     """
-    first, at = {}, 0
-    for vocabulary in schema.vocabularies:
-        first[vocabulary.name] = at
-        at += vocabulary.size
+    first = _first_rows(schema)
     offsets = [first[f.vocabulary] for f in schema.fields for _ in range(f.slots)]
     shifted = ids + jnp.asarray(np.asarray(offsets, np.int32))
-    return jnp.where(ids == PADDING, at, shifted)
+    return jnp.where(ids == PADDING, vocabulary_rows(schema), shifted)
 
 
 def gather(rows: Array, ids: Array) -> Array:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmtl import losses, metrics
+from jaxmtl import metrics
 from jaxmtl.data.batches import Plan
 from jaxmtl.train import (
     Setup,
@@ -30,12 +30,17 @@ from jaxmtl.types import Mask, Rows, Task
 
 
 class EpochRecord(NamedTuple):
-    """One epoch: mean training losses, validation metrics, and the regret."""
+    """One epoch: by task mean training loss, validation metric and regret."""
 
     epoch: int
     losses: dict[str, float]
     validation: dict[str, float | None]
-    regret: float
+    regrets: dict[str, float]
+
+    @property
+    def regret(self) -> float:
+        """The tasks' mean regret, which decides."""
+        return sum(self.regrets.values()) / len(self.regrets)
 
 
 class Fit(NamedTuple):
@@ -72,7 +77,7 @@ def regret(task: Task, value: float | None, labels: Mapping[str, np.ndarray]) ->
     if task.metric == "auc":
         return (1 - value) / 0.5
     column = np.asarray(labels[task.name], np.float64)
-    variance = float(np.var(column[np.asarray(losses.in_space(task, labels))]))
+    variance = float(np.var(column[task.inside(labels)]))
     return value / variance if variance > 0 else 1.0
 
 
@@ -120,7 +125,7 @@ def fit(
         snapshot = snapshot_of(state)
         values = _validate(setup, snapshot, task_masks, validation, labels)
         parts = {t.name: regret(t, values[t.name], labels) for t in tasks}
-        record = EpochRecord(epoch, means, values, sum(parts.values()) / len(parts))
+        record = EpochRecord(epoch, means, values, parts)
         history.append(record)
         own_best = {
             name: min(own_best[name], (part, epoch)) for name, part in parts.items()
@@ -155,7 +160,7 @@ def _validate(setup, snapshot, task_masks, rows, labels) -> dict[str, float | No
     values = {}
     for name, prediction in predictions.items():
         task = setup.schema.task(name)
-        inside = np.asarray(losses.in_space(task, labels))
+        inside = task.inside(labels)
         score = metrics.auc if task.metric == "auc" else metrics.mse
         values[name] = score(labels[name][inside], prediction[inside]).value
     return values

@@ -6,14 +6,14 @@ that a batch without any labelled row has loss zero and not NaN.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmtl.types import IMPRESSION, Array, Batch, Task
+from jaxmtl.types import Array, Batch, Task
 
 LossName = Literal["log", "focal", "squared"]
 RowWeight = Callable[[Batch], Array]
@@ -29,12 +29,6 @@ class Loss(NamedTuple):
     @property
     def mean(self) -> Array:
         return self.total / jnp.maximum(self.count, 1)
-
-
-def in_space(task: Task, labels: Mapping[str, Array]) -> Array:
-    """bool [batch]: rows on which the task's label means something."""
-    known = labels[task.name] == labels[task.name]  # NaN, a missing label, is not
-    return known if task.space == IMPRESSION else known & (labels[task.space] > 0)
 
 
 def predict(task: Task, logits: Array) -> Array:
@@ -57,7 +51,7 @@ def task_loss(
         count is that of rows: a weight above 1 shifts the balance among them.
     """
     label = batch.rows.labels[task.name]
-    counts = in_space(task, batch.rows.labels) & batch.valid
+    counts = task.inside(batch.rows.labels) & batch.valid
     label = jnp.where(counts, label, 0)  # NaN would survive a product with zero
     if name == "log":
         values = optax.losses.sigmoid_binary_cross_entropy(logits, label)

@@ -10,7 +10,8 @@ drift on another task's momentum.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -58,17 +59,13 @@ def gates(net: Params, masks: Mapping[str, Mask | None]) -> Params:
       masks at prunable kernels, True at shared leaves that are never pruned,
       True for the own parts of the named tasks, False for those of the others.
     """
-    trees = list(masks.values())
-    if any(tree is None for tree in trees):
+    if any(mask is None for mask in masks.values()):
         shared = jax.tree.map(lambda _: jnp.asarray(True), net["shared"])
     else:
+        seen = union([mask["shared"] for mask in masks.values()])
         shared = jax.tree.map(
-            lambda *leaves: (
-                jnp.asarray(True)
-                if leaves[0] is None
-                else jnp.any(jnp.stack(leaves), axis=0)
-            ),
-            *(tree["shared"] for tree in trees),
+            lambda leaf: jnp.asarray(True) if leaf is None else leaf,
+            seen,
             is_leaf=_is_none,
         )
     own = {
@@ -78,9 +75,11 @@ def gates(net: Params, masks: Mapping[str, Mask | None]) -> Params:
     return {"shared": shared, "tasks": own}
 
 
-def open_gates(net: Params) -> Params:
-    """Gates that let every step move everything: one plain optimiser (leaky)."""
-    return jax.tree.map(lambda _: jnp.asarray(True), net)
+def union(masks: Iterable[Mask]) -> Mask:
+    """What any of the masks keeps."""
+    return jax.tree.map(
+        lambda *leaves: functools.reduce(jnp.logical_or, leaves), *masks
+    )
 
 
 def count(mask: Mask) -> int:

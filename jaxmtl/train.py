@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxmtl import embedding, losses, masks, models, optim
 from jaxmtl.data.batches import EVERY
+from jaxmtl.keys import named
 from jaxmtl.types import (
     PADDING,
     Array,
@@ -170,14 +171,14 @@ def make_init(setup: Setup) -> Callable[[Key], TrainState]:
 
     @jax.jit
     def init(key: Key) -> TrainState:
-        net_key, *table_keys = jax.random.split(key, 2 + len(setup.own_dims))
-        size = embedding.vocabulary_rows(setup.schema)
         dims = {SHARED: setup.dim, **dict(setup.own_dims)}
         tables = {
-            stack: embedding.init(table_key, size, dim, setup.init_scale)
-            for (stack, dim), table_key in zip(dims.items(), table_keys, strict=True)
+            stack: embedding.init(
+                named(key, "table", stack), setup.schema, dim, setup.init_scale
+            )
+            for stack, dim in dims.items()
         }
-        net = init_net(setup, net_key)
+        net = init_net(setup, key)
         everything = {name: masks.full(net) for name in setup.tasks}
         gates = make_gates(setup, net, everything)
         if setup.moving == "per_task":
@@ -217,7 +218,7 @@ def make_step(setup: Setup, kind: str) -> Callable[..., tuple]:
 
     def step(state: TrainState, task_masks, gates, batch: Batch):
         counted = functools.reduce(
-            jnp.logical_or, (losses.in_space(t, batch.rows.labels) for t in tasks)
+            jnp.logical_or, (t.inside(batch.rows.labels) for t in tasks)
         )
         counted &= batch.valid
         # A row that no loss counts must not age the moments of its ids either.
@@ -343,6 +344,21 @@ def predict_all(
         name: np.concatenate([np.asarray(part[name]) for part in parts])[:n]
         for name in setup.tasks
     }
+
+
+def restart(setup: Setup, key: Key, snapshot: Snapshot) -> TrainState:
+    """The state of `make_init` with a snapshot's parameters; empty moments.
+
+    The snapshot may be of more tasks than the setup's: each part is taken by name.
+    """
+    state = make_init(setup)(key)
+    tables = {
+        stack: table._replace(rows=jnp.copy(snapshot.tables[stack]))
+        for stack, table in state.tables.items()
+    }
+    own = {task: snapshot.net["tasks"][task] for task in setup.tasks}
+    net = {"shared": snapshot.net["shared"], "tasks": own}
+    return state._replace(tables=tables, net=jax.tree.map(jnp.copy, net))
 
 
 def snapshot_of(state: TrainState) -> Snapshot:

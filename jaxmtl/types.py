@@ -72,6 +72,29 @@ class Task:
         """Whether the prediction is squashed into [0, 1]."""
         return self.kind == "binary" or self.high <= 1.0
 
+    def inside(self, labels: Mapping[str, Any]) -> Any:
+        """bool [n]: the rows on which the task is trained and judged.
+
+        Its label is known and, unless its space is `impression`, the label of its
+        space is above 0. Works on NumPy and JAX arrays alike.
+
+        Args:
+          labels: task name -> [n]; NaN = missing.
+
+        Raises:
+          ValueError: a label the task needs is not there.
+        """
+        needed = [self.name] + [self.space] * (self.space != IMPRESSION)
+        missing = [name for name in needed if name not in labels]
+        if missing:
+            raise ValueError(
+                f"task {self.name!r} in space {self.space!r} needs labels {missing};"
+                f" given are {sorted(labels)}"
+            )
+        own = labels[self.name]
+        known = own == own  # NaN is not
+        return known if self.space == IMPRESSION else known & (labels[self.space] > 0)
+
 
 @dataclasses.dataclass(frozen=True)
 class Schema:

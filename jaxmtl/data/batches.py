@@ -1,9 +1,9 @@
 """Which rows a task trains on in which step, as a function of (seed, epoch).
 
-Every task takes the same number of steps an epoch and passes once over its own
-rows, so a task with few labels has smaller batches instead of fewer updates:
-mixed training (LT4REC Algorithm 1, lines 12-17) then alternates the tasks'
-batches, and a task's batches are the same alone and in company.
+Every task takes the same number of steps an epoch, set by the log, and passes
+once over its own rows, so a task with few labels has smaller batches instead of
+fewer updates: mixed training (LT4REC Algorithm 1, lines 12-17) then alternates
+the tasks' batches, and a task's batches are the same alone and in company.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxmtl import losses
 from jaxmtl.types import Rows, Task
 
 EVERY = "all"
@@ -42,7 +41,7 @@ class Plan:
         Args:
           rows: the training split.
           tasks: the tasks trained.
-          batch_size: rows a batch of the task with the most rows.
+          batch_size: rows a batch of a task that every row is labelled for.
           summed: one kind of step on all rows that any task labels.
           passes: task -> how often an epoch passes over its rows (default 1).
 
@@ -55,7 +54,7 @@ class Plan:
                 f" use 1 … {rows.num_rows}"
             )
         labels = {name: np.asarray(column) for name, column in rows.labels.items()}
-        found = {t.name: np.asarray(losses.in_space(t, labels)) for t in tasks}
+        found = {t.name: t.inside(labels) for t in tasks}
         for task in tasks:
             if not found[task.name].any():
                 raise ValueError(
@@ -73,8 +72,7 @@ class Plan:
             kind: max(1, round(self._passes[kind] * len(index)))
             for kind, index in self._rows.items()
         }
-        longest = max(len(index) for index in self._rows.values())
-        self.steps = -(-longest // batch_size)
+        self.steps = -(-rows.num_rows // batch_size)
         self.sizes = {
             kind: -(-count // (8 * self.steps)) * 8
             for kind, count in self._counts.items()

@@ -41,10 +41,12 @@ class MultiTaskLog(tfds.core.GeneratorBasedBuilder):
 
         columns = {
             "ids": column(np.int32, schema.slots),
-            "numeric": column(np.float32, len(schema.numeric)),
             "labels": {t.name: column(np.float32) for t in schema.tasks},
         }
-        if schema.extras:  # TFDS knows no empty group of features
+        # TFDS stores neither arrays without width nor groups without members.
+        if schema.numeric:
+            columns["numeric"] = column(np.float32, len(schema.numeric))
+        if schema.extras:
             columns["extras"] = {name: column(np.float32) for name in schema.extras}
         return tfds.core.DatasetInfo(
             builder=self,
@@ -64,9 +66,7 @@ class MultiTaskLog(tfds.core.GeneratorBasedBuilder):
             check_rows(self._log.schema, rows, f"{split}, block {number}")
             self.rows[split] += rows.num_rows
             example = rows._asdict()
-            if not rows.extras:
-                del example["extras"]
-            yield number, example
+            yield number, {name: example[name] for name in self.info.features}
 
 
 def build(folder: Path, name: str, log: Log) -> dict[str, int]:
@@ -91,9 +91,9 @@ def read_blocks(folder: Path, split: str) -> Iterator[Rows]:
     source = builder.as_data_source(split)
     for number in range(len(source)):
         block = source[number]
-        yield Rows(
-            block["ids"], block["numeric"], block["labels"], block.get("extras", {})
-        )
+        without = np.zeros((len(block["ids"]), 0), np.float32)
+        numeric = block.get("numeric", without)
+        yield Rows(block["ids"], numeric, block["labels"], block.get("extras", {}))
 
 
 @contextlib.contextmanager

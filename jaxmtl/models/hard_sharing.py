@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
+from jaxmtl.keys import named
 from jaxmtl.models.layers import MLP, Cross, crossed
 from jaxmtl.types import Array, Features, Key, Model, Outputs, Params
 
@@ -33,14 +33,13 @@ def hard_sharing(
         return jnp.concatenate([vector, features.numeric], axis=1)
 
     def init(key: Key, features: Features) -> Params:
-        keys = jax.random.split(key, (len(tasks), 2))
         vector, last = inputs(features), jnp.zeros((1, hidden[-1]))
         own = {
             task: {
-                "mlp": mlp.init(mlp_key, vector)["params"],
-                "head": head.init(head_key, last)["params"],
+                "mlp": mlp.init(named(key, task, "mlp"), vector)["params"],
+                "head": head.init(named(key, task, "head"), last)["params"],
             }
-            for task, (mlp_key, head_key) in zip(tasks, keys, strict=True)
+            for task in tasks
         }
         return {"shared": {}, "tasks": own}
 

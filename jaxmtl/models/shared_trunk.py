@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
+from jaxmtl.keys import named
 from jaxmtl.models.layers import MLP, Cross, crossed
 from jaxmtl.types import Array, Features, Key, Model, Outputs, Params
 
@@ -33,15 +33,13 @@ def shared_trunk(
         return jnp.concatenate([vector, features.numeric], axis=1)
 
     def init(key: Key, features: Features) -> Params:
-        keys = iter(jax.random.split(key, 1 + 2 * len(tasks)))
-        last = jnp.zeros((1, hidden[-1]))
-        shared = trunk.init(next(keys), inputs(features))["params"]
-        own = {}
+        last, own = jnp.zeros((1, hidden[-1])), {}
+        shared = trunk.init(named(key, "trunk"), inputs(features))["params"]
         for task in tasks:
-            own[task] = {"head": head.init(next(keys), last)["params"]}
-            branch_key = next(keys)
+            own[task] = {"head": head.init(named(key, task, "head"), last)["params"]}
             if task in features.own:
                 view = crossed(features.own[task], cross)
+                branch_key = named(key, task, "branch")
                 own[task]["branch"] = branch.init(branch_key, view)["params"]
         return {"shared": shared, "tasks": own}
 

@@ -1,0 +1,263 @@
+"""Figures of LT4REC: pruning rounds (Fig. 4), a table's rows, masks (Fig. 3).
+
+Drawn through `Figure` itself, without pyplot's global state, so that runs and
+notebooks do not disturb each other. Colours are those of Okabe and Ito, which
+stay apart for colour-blind readers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from experiments.report import MAIN, row_role
+from experiments.statistics import mean_interval
+from jaxmtl.types import Mask
+
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+VERMILION, GREY, PALE = "#D55E00", "#595959", "#E6E6E6"
+BETTER = {"MSE": "lower is better", "AUC": "higher is better"}
+
+
+def figure4(results: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
+    """Validation metric by pruning round, one panel a task (LT4REC, Figure 4).
+
+    Args:
+      results: title of a task -> `metric` ("AUC" or "MSE"), `density` [rounds],
+        `values` [seeds][rounds] (None = undefined) and `chosen` [seeds], the
+        round each seed kept.
+      path: of the PNG; its folder is made if it is not there.
+
+    Raises:
+      ValueError: there is no task, or lengths do not fit each other.
+    """
+    if not results:
+        raise ValueError("figure 4 has a panel a task; give at least one task")
+    figure = Figure(figsize=(5.2 * len(results), 3.9), layout="constrained")
+    axes = figure.subplots(1, len(results), squeeze=False)[0]
+    for axis, (title, result) in zip(axes, results.items(), strict=True):
+        _rounds(axis, title, **result)
+    _save(figure, path)
+
+
+def _rounds(
+    axis: Axes,
+    title: str,
+    *,
+    metric: str,
+    density: Sequence[float],
+    values: Sequence[Sequence[float | None]],
+    chosen: Sequence[int],
+) -> None:
+    curves = np.array(values, np.float64)  # None becomes NaN, which is not drawn
+    if curves.shape != (len(chosen), len(density)):
+        raise ValueError(
+            f"{title}: values have shape {curves.shape}; {len(chosen)} chosen rounds"
+            f" and {len(density)} densities ask for {(len(chosen), len(density))}"
+        )
+    rounds = np.arange(len(density))
+    known = [(r, curves[~np.isnan(curves[:, r]), r]) for r in rounds]
+    bands = np.array(
+        [(r, *mean_interval(v)) for r, v in known if v.size], np.float64
+    ).reshape(-1, 4)
+    if len(curves) > 1:
+        axis.plot(rounds, curves.T, color=GREY, lw=0.7, alpha=0.6)
+        axis.plot([], [], color=GREY, lw=0.7, label="single seeds")
+    x, mean, low, high = bands.T
+    axis.fill_between(x, low, high, color=BLUE, alpha=0.15, lw=0)
+    label = "mean, 95 % interval" if len(curves) > 1 else "the one seed"
+    axis.plot(x, mean, color=BLUE, lw=2, marker="o", ms=4, label=label)
+    seeds = np.arange(len(chosen))
+    axis.plot(
+        np.array(chosen),
+        curves[seeds, chosen],
+        ls="",
+        marker="o",
+        ms=10,
+        mfc="none",
+        mec=VERMILION,
+        mew=1.6,
+        label="chosen round, each seed",
+    )
+    axis.set_xlim(-0.3, len(density) - 0.7)
+    axis.set_xticks(rounds, [f"{100 * d:.3g} %" for d in density])
+    axis.set_xlabel("weights kept, round by round")
+    axis.set_ylabel(f"validation {metric} ({BETTER[metric]})")
+    axis.set_title(title)
+    if bands.size:
+        axis.legend(fontsize=8, framealpha=0.85)
+    else:
+        axis.set_yticks([])
+        axis.text(0.5, 0.5, "undefined", transform=axis.transAxes, ha="center")
+    _tidy(axis)
+
+
+def table_figure(table: Mapping[str, Any], path: str | Path) -> None:
+    """Forest plot of a table: CVR MSE and CTR AUC with their 95 % intervals.
+
+    A dashed line stands at the single task, a dotted one at the oracle; where
+    the oracle would squash the rows, an arrow at the edge names its value.
+
+    Args:
+      table: content of `table.json`, from `report.build_table`.
+      path: of the PNG; its folder is made if it is not there.
+    """
+    rows = [r for r in table["rows"] if _role(r) != "oracle"]
+    figure = Figure(figsize=(10, 1.6 + 0.28 * len(rows)), layout="constrained")
+    axes = figure.subplots(1, len(MAIN), sharey=True)
+    for axis, (name, title) in zip(axes, MAIN.items(), strict=True):
+        _forest(axis, table, rows, name)
+        axis.set_xlabel(f"{title} ({BETTER[title.split()[-1]]})")
+        _tidy(axis)
+    axes[0].set_yticks(range(len(rows)), [row["row"] for row in rows])
+    axes[0].set_ylim(len(rows) - 0.5, -0.5)
+    figure.suptitle(
+        f"{table['table']} on {table['data']}: 95 % intervals over seeds; dashed, the"
+        " single task",
+        size=11,
+    )
+    _save(figure, path)
+
+
+def _forest(axis: Axes, table, rows: Sequence[Mapping], name: str) -> None:
+    ends = []
+    for y, row in enumerate(rows):
+        metric = row["metrics"].get(name)
+        if metric is not None and metric["mean"] is not None:
+            low, high = metric["ci95"] or (metric["mean"], metric["mean"])
+            ends += [low, high]
+            axis.plot([low, high], [y, y], color=BLUE, lw=1.6)
+            axis.plot(metric["mean"], y, "o", color=BLUE, ms=5)
+        elif metric is not None or row["status"] != "ok":
+            axis.text(
+                0.02,
+                y,
+                "undefined" if metric is not None else "not applicable",
+                transform=axis.get_yaxis_transform(),
+                va="center",
+                color=GREY,
+                size=8,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+            )
+    means = {_role(r): r["metrics"].get(name, {}).get("mean") for r in table["rows"]}
+    base, oracle = means.get(f"base_{name.split('.')[0]}"), means.get("oracle")
+    if base is not None:
+        axis.axvline(base, color=GREY, ls="--", lw=1, zorder=0)
+    if not ends:
+        axis.set_xticks([])
+    elif oracle is not None:
+        _oracle(axis, oracle, min(ends), max(ends))
+
+
+def _oracle(axis: Axes, value: float, low: float, high: float) -> None:
+    if low - (high - low) <= value <= high + (high - low):
+        # Unlike axvline, a plotted line also gets the axis' margin.
+        upright = axis.get_xaxis_transform()
+        axis.plot([value, value], [0, 1], ":", color=VERMILION, transform=upright)
+        axis.text(
+            value,
+            1.02,
+            f"oracle {value:.4f}",
+            transform=upright,
+            ha="center",
+            va="center",
+            color=VERMILION,
+            size=8,
+        )
+        return
+    is_left = value < low
+    axis.annotate(
+        f"oracle {value:.4f}",
+        xy=(0 if is_left else 1, 1.02),
+        xytext=(0.06 if is_left else 0.94, 1.02),
+        xycoords="axes fraction",
+        ha="left" if is_left else "right",
+        va="center",
+        size=8,
+        color=VERMILION,
+        arrowprops={"arrowstyle": "->", "color": VERMILION},
+    )
+
+
+def mask_maps(masks: Mapping[str, Mask], path: str | Path) -> None:
+    """Where two tasks' masks meet, layer by layer (LT4REC, Figure 3).
+
+    Args:
+      masks: two tasks' masks over one net: bool [inputs, outputs] at each layer,
+        None where nothing is pruned.
+      path: of the PNG; its folder is made if it is not there.
+
+    Raises:
+      ValueError: there are not two tasks, or no layer that both mask.
+    """
+    if len(masks) != 2:
+        raise ValueError(f"mask maps compare two tasks; got {sorted(masks)}")
+    (a, mask_a), (b, mask_b) = masks.items()
+    layers_a, layers_b = _layers(mask_a), _layers(mask_b)
+    if not layers_a or layers_a.keys() != layers_b.keys():
+        raise ValueError(
+            f"masks must hold the same layers; {a!r} has {list(layers_a)}, {b!r} has"
+            f" {list(layers_b)}"
+        )
+    names = ["dead", f"only {a}", f"only {b}", "shared"]
+    colours = [PALE, ORANGE, PURPLE, GREEN]
+    figure = Figure(figsize=(3.4 * len(layers_a), 4.6), layout="constrained")
+    axes = figure.subplots(1, len(layers_a), squeeze=False)[0]
+    for axis, (layer, kept) in zip(axes, layers_a.items(), strict=True):
+        kinds = kept + 2 * layers_b[layer]
+        axis.imshow(
+            kinds,
+            cmap=ListedColormap(colours),
+            vmin=0,
+            vmax=3,
+            aspect="auto",
+            interpolation="nearest",
+        )
+        inputs, outputs = kinds.shape
+        axis.set(title=layer, xlabel=f"{outputs} outputs", ylabel=f"{inputs} inputs")
+        axis.set_xticks([])
+        axis.set_yticks([])
+        parts = np.bincount(kinds.ravel(), minlength=4) / kinds.size
+        axis.legend(
+            [Patch(facecolor=c, edgecolor=GREY, lw=0.5) for c in colours],
+            [f"{n} {100 * p:.1f} %" for n, p in zip(names, parts, strict=True)],
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.08),
+            ncols=2,
+            fontsize=8,
+            frameon=False,
+        )
+    _save(figure, path)
+
+
+def _layers(mask: Mask) -> dict[str, np.ndarray]:
+    """Layer name -> int [inputs, outputs], 1 = kept."""
+    layers = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(mask):
+        keys = [str(step.key) for step in path]
+        name = "/".join(k for k in keys if k not in ("shared", "kernel"))
+        layers[name] = np.asarray(leaf).astype(np.int64)
+    return layers
+
+
+def _role(row: Mapping[str, Any]) -> str:
+    return row_role(row["row"], row["module"])
+
+
+def _tidy(axis: Axes) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(axis="both", color=PALE, lw=0.6)
+    axis.set_axisbelow(True)
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)

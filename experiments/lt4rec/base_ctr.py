@@ -1,0 +1,18 @@
+"""Table 2, row `base ctr`: a single task. Paper: CTR AUC 0.78572.
+
+Figure 1: embeddings, crosses and an MLP of its own.
+"""
+
+from dataclasses import replace
+
+from experiments.ablation import Preset, Row
+from experiments.config import Config
+from experiments.lt4rec import base
+
+ROW = Row("base ctr", {"ctr.auc": 0.78572})
+
+
+def configure(preset: Preset) -> Config:
+    config = base.configure(preset)
+    training = replace(config.training, tasks="ctr")
+    return replace(config, training=training)

@@ -1,0 +1,11 @@
+"""Figure 4: each task's validation metric by pruning round, with the round chosen."""
+
+from experiments import tables
+from experiments.lt4rec import s_weight
+
+ROWS = (s_weight,)
+
+
+def run(context: tables.Context) -> str:
+    """Searches the tickets of `s_weight` and draws their rounds."""
+    return tables.write_rounds(context, s_weight)

@@ -1,0 +1,18 @@
+"""Control of Table 2: one plain Adam, as in the authors' code.
+
+A task's step goes on moving the other task's weights on their momentum.
+"""
+
+from dataclasses import replace
+
+from experiments.ablation import Preset, Row
+from experiments.config import Config
+from experiments.lt4rec import s_weight
+
+ROW = Row("s-weight (leaky)")
+
+
+def configure(preset: Preset) -> Config:
+    config = s_weight.configure(preset)
+    optimiser = replace(config.optimiser, moving="leaky")
+    return replace(config, optimiser=optimiser)

@@ -1,0 +1,19 @@
+"""Control of Table 2: the loss of equation 2 with a = b = 1.
+
+What `s_weight_taskbalance` owes to its weight is the difference to this row; the
+rest is the sum that takes the place of turns.
+"""
+
+from dataclasses import replace
+
+from experiments.ablation import Preset, Row
+from experiments.config import Config
+from experiments.lt4rec import s_weight
+
+ROW = Row("s-weight (sum, 1 : 1)")
+
+
+def configure(preset: Preset) -> Config:
+    config = s_weight.configure(preset)
+    training = replace(config.training, schedule="sum")
+    return replace(config, training=training)

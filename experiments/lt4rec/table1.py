@@ -1,0 +1,77 @@
+"""Table 1: users, items, impressions, clicks and conversions of the log at hand."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from experiments import tables
+from experiments.lt4rec import s_weight
+from experiments.rendering import grid
+from experiments.workdir import write_json
+from jaxmtl.data.store import Dataset
+
+ROWS = (s_weight,)
+PAPER = {
+    "users": 10e6,
+    "items": 11e6,
+    "impressions": 297e6,
+    "clicks": 121e6,
+    "conversions": 49e6,
+}
+
+
+def run(context: tables.Context) -> str:
+    """Counts, and writes `table.json` and `table.md`."""
+    counted = {split: count(context.data, (split,)) for split in context.data.splits}
+    whole = count(context.data, tuple(context.data.splits))
+    columns = {"all": whole, **counted}
+    write_json(
+        context.workdir / "table.json",
+        {
+            "table": context.name,
+            "data": context.data.schema.name,
+            "rows_read": context.data.counts,
+            "paper": PAPER,
+            "splits": columns,
+            "notes": list(context.data.notes),
+            "command": context.command,
+        },
+    )
+    show = lambda value: f"{value:,.4f}" if isinstance(value, float) else f"{value:,}"
+    table = [["", *whole]] + [
+        [name, *(show(value) for value in values.values())]
+        for name, values in columns.items()
+    ]
+    paper = [f"{PAPER[key] / 1e6:g}M" if key in PAPER else "–" for key in whole]
+    table.append(["paper: Tencent Video", *paper])
+    text = grid(list(zip(*table, strict=True)), markdown=True)
+    notes = "".join(f"\n- {note}" for note in context.data.notes)
+    (context.workdir / "table.md").write_text(f"{text}\n{notes}\n", encoding="utf-8")
+    return f"{text}\n{notes}\n"
+
+
+def count(data: Dataset, splits: tuple[str, ...]) -> dict[str, float]:
+    """The statistics of some splits together.
+
+    A conversion is a positive label of the CVR task in its own space; `watch` type
+    labels count from 0 up, so their mean is given too.
+    """
+    schema = data.schema
+
+    def column(read) -> np.ndarray:
+        return np.concatenate([np.asarray(read(data.splits[s])) for s in splits])
+
+    users = column(lambda rows: rows.ids[:, schema.column(schema.user)])
+    items = column(lambda rows: rows.ids[:, schema.column(schema.item)])
+    labels = {t.name: column(lambda r, n=t.name: r.labels[n]) for t in schema.tasks}
+    clicks = labels[schema.ctr] > 0
+    cvr = labels[schema.cvr][schema.task(schema.cvr).inside(labels)]
+    return {
+        "users": len(np.unique(users)),
+        "items": len(np.unique(items)),
+        "impressions": len(users),
+        "clicks": int(clicks.sum()),
+        "conversions": int((cvr > 0).sum()),
+        "click rate": float(clicks.mean()),
+        "mean CVR label": float(cvr.mean()) if len(cvr) else None,
+    }

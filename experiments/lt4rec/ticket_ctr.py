@@ -1,0 +1,18 @@
+"""Control of Table 2: the CTR alone, trained with its own mask.
+
+Is the gain sharing, or is it pruning?
+"""
+
+from dataclasses import replace
+
+from experiments.ablation import Preset, Row
+from experiments.config import Config
+from experiments.lt4rec import s_weight
+
+ROW = Row("ticket ctr")
+
+
+def configure(preset: Preset) -> Config:
+    config = s_weight.configure(preset)
+    training = replace(config.training, tasks="ctr")
+    return replace(config, training=training)

@@ -1,0 +1,233 @@
+"""A table as Markdown and as text for the terminal.
+
+The layout is LT4REC's Table 2 (CVR MSE and CTR AUC, each with its change against
+the single task) with what the paper leaves out: intervals, tests, the space and
+the rows that count, densities, costs.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.report import MAIN, Table, row_role
+
+NONE = "–"
+
+
+def write_table(table: Table, folder: str | Path) -> None:
+    """Writes `table.json` and `table.md` into a folder, made if it is not there."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(table, indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / "table.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "table.md").write_text(to_markdown(table), encoding="utf-8")
+
+
+def to_markdown(table: Table) -> str:
+    """The paper's table beside ours, the tests behind it, every other metric."""
+    main = [column for metric in MAIN for column in _main_columns(table, metric)]
+    parts = [
+        f"# {table['table']} on {table['data']}",
+        grid([_names(table), *main, *_cost_columns(table)], markdown=True),
+        "\n".join(f"- {line}" for line in _captions(table)),
+    ]
+    for metric, title in MAIN.items():
+        rows = _with_metrics(table, [metric])
+        cells = grid([_names(rows), *_test_columns(rows, metric)], markdown=True)
+        parts.append(f"## {title} against the baselines\n\n{cells}")
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name in dict.fromkeys(name for row in table["rows"] for name in row["metrics"]):
+        if name not in MAIN:
+            whole, _, segment = name.partition("@")
+            groups.setdefault((segment, whole.split(".")[0]), []).append(name)
+    # The whole test set, whose segment is the empty name, comes first.
+    for (segment, task), names in sorted(groups.items(), key=lambda g: g[0][0]):
+        title = (
+            f"{task} in segment {segment}" if segment else f"{task}, further metrics"
+        )
+        rows = _with_metrics(table, names)
+        columns = [_value_column(rows, name, _short(name)) for name in names]
+        cells = grid([_names(rows), *columns], markdown=True)
+        counts = "; ".join(
+            f"{_short(name)} on {_scored_on(rows, name)}" for name in names
+        )
+        parts.append(f"## {title}\n\n{cells}\n\nScored: {counts}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def to_text(table: Table) -> str:
+    """The main table for a terminal: one block a metric, so that no line wraps."""
+    parts = [f"{table['table']} on {table['data']}"]
+    parts += [
+        grid([_names(table), *_main_columns(table, metric)], markdown=False)
+        for metric in MAIN
+    ]
+    parts.append(grid([_names(table), *_cost_columns(table)], markdown=False))
+    # A command must stay on one line to be copied.
+    parts.append(
+        "\n".join(
+            line if line.startswith("`") else textwrap.fill(line, 88)
+            for line in _captions(table)
+        )
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def grid(columns: Sequence[Sequence[str]], *, markdown: bool) -> str:
+    """Lines of padded columns, each a header with its cells; numbers to the right."""
+    widths = [max(map(len, column)) for column in columns]
+    lines = []
+    for cells in zip(*columns, strict=True):
+        padded = [
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        lines.append(f"| {' | '.join(padded)} |" if markdown else "  ".join(padded))
+    rule = [":" + "-" * (widths[0] + 1), *("-" * (w + 1) + ":" for w in widths[1:])]
+    text_rule = "  ".join("-" * width for width in widths)
+    return "\n".join(
+        [lines[0], f"|{'|'.join(rule)}|" if markdown else text_rule, *lines[1:]]
+    )
+
+
+def _names(table: Table) -> list[str]:
+    return ["Row", *(row["row"] for row in table["rows"])]
+
+
+def _with_metrics(table: Table, names: Sequence[str]) -> Table:
+    """The table without the rows that measured none of these."""
+    rows = [r for r in table["rows"] if not r["metrics"].keys().isdisjoint(names)]
+    return {**table, "rows": rows}
+
+
+def _short(name: str) -> str:
+    return name.split(".", 1)[1].partition("@")[0]
+
+
+def _number(value: float) -> str:
+    return f"{value:.5f}" if abs(value) < 10 else f"{value:,.2f}"
+
+
+def _value_column(table: Table, name: str, header: str) -> list[str]:
+    cells = []
+    for row in table["rows"]:
+        metric = row["metrics"].get(name)
+        if metric is None:
+            cells.append(NONE if row["status"] == "ok" else "n/a")
+        elif metric["mean"] is None:
+            cells.append("undefined")
+        else:
+            half = metric["ci95"] and (metric["ci95"][1] - metric["ci95"][0]) / 2
+            spread = "" if half is None else f" ± {_number(half)}"
+            cells.append(_number(metric["mean"]) + spread)
+    return [header, *cells]
+
+
+def _main_columns(table: Table, name: str) -> list[list[str]]:
+    deltas, ps, papers = ["Δ vs base"], ["p (Holm)"], ["paper"]
+    theirs = _paper_baseline(table, name)
+    for row in table["rows"]:
+        test = row["tests"].get(name, {}).get("vs_base")
+        mean = row["metrics"].get(name, {}).get("mean")
+        deltas.append(_delta(name, test["difference"], mean) if test else NONE)
+        ps.append(_p(test))
+        paper = row["paper"].get(name)
+        change = ""
+        if None not in (paper, theirs) and paper != theirs:
+            change = f" ({_delta(name, paper - theirs, paper)})"
+        papers.append(NONE if paper is None else _number(paper) + change)
+    return [_value_column(table, name, MAIN[name]), deltas, ps, papers]
+
+
+def _paper_baseline(table: Table, name: str) -> float | None:
+    role = f"base_{name.split('.')[0]}"
+    found = (
+        r["paper"].get(name)
+        for r in table["rows"]
+        if row_role(r["row"], r["module"]) == role
+    )
+    return next(found, None)
+
+
+def _delta(name: str, difference: float, mean: float) -> str:
+    """MSE in percent of the baseline and AUC in points, as the paper does."""
+    base = mean - difference
+    if name.endswith("mse") and base:
+        return f"{100 * difference / base:+.2f} %"
+    return f"{difference:+.5f}"
+
+
+def _p(test: Mapping[str, Any] | None) -> str:
+    if test is None or test["p_holm"] is None:
+        return NONE
+    return "<0.001" if test["p_holm"] < 0.001 else f"{test['p_holm']:.3f}"
+
+
+def _test_columns(table: Table, name: str) -> list[list[str]]:
+    columns = []
+    for against, title in (("vs_base", "base"), ("vs_hard", "hard")):
+        tests = [row["tests"].get(name, {}).get(against) for row in table["rows"]]
+        columns += [
+            [
+                f"Δ vs {title}",
+                *(f"{t['difference']:+.5f}" if t else NONE for t in tests),
+            ],
+            ["95 % over seeds", *(_interval(t, "ci95") for t in tests)],
+            ["95 % over users", *(_interval(t, "bootstrap_ci95") for t in tests)],
+            ["p (Holm)", *map(_p, tests)],
+        ]
+    return columns
+
+
+def _interval(test: Mapping[str, Any] | None, key: str) -> str:
+    if test is None or test[key] is None:
+        return NONE
+    return "{:+.5f} … {:+.5f}".format(*test[key])
+
+
+def _cost_columns(table: Table) -> list[list[str]]:
+    densities, params, seconds = ["density ctr / cvr"], ["params"], ["s"]
+    for row in table["rows"]:
+        kept = [row["density"].get(role) for role in ("ctr", "cvr")]
+        text = " / ".join(NONE if d is None else f"{d:.3f}" for d in kept)
+        densities.append(text if row["density"] else NONE)
+        params.append(NONE if row["params"] is None else f"{row['params']:,}")
+        seconds.append(f"{row['seconds']:.0f}")
+    return [densities, params, seconds]
+
+
+def _captions(table: Table) -> list[str]:
+    """What the numbers are, which rows are missing and why, and how to redo them."""
+    scored = [f"{MAIN[name]} on {_scored_on(table, name)}" for name in MAIN]
+    seeds = ", ".join(map(str, table["seeds"])) or "none"
+    lines = [
+        f"{'; '.join(scored)}.",
+        f"Mean ± half width of the 95 % t-interval over seeds {seeds}; Δ: against"
+        " base_cvr and base_ctr; p: paired t over seeds with Holm's correction over"
+        " the rows. Paper: the authors' private data, so compare changes, not levels.",
+    ]
+    lines += [
+        f"{row['row']}: {row['status']}"
+        for row in table["rows"]
+        if row["status"] != "ok"
+    ]
+    lines += table["notes"]
+    if table["environment"]:
+        lines.append(", ".join(f"{k} {v}" for k, v in table["environment"].items()))
+    if table["command"]:
+        lines.append(f"`{table['command']}`")
+    return lines
+
+
+def _scored_on(table: Table, name: str) -> str:
+    for row in table["rows"]:
+        if name in row["metrics"]:
+            metric = row["metrics"][name]
+            counts = {k: metric[k] for k in ("n", "positives", "users") if k in metric}
+            text = ", ".join(f"{k}={v:,}" for k, v in counts.items() if v is not None)
+            return f"{metric['space']} rows ({text})"
+    return "no rows"

@@ -1,0 +1,213 @@
+"""A table's rows as strict JSON: intervals, and tests against the baselines.
+
+Two families of tests stand in it, `vs_base` and `vs_hard`; Holm's correction runs
+over the rows of the table for one metric against one baseline.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments.statistics import holm, mean_interval, paired_t, percentile_interval
+from jaxmtl.metrics import Metric
+
+MAIN = {"cvr.mse": "CVR MSE", "ctr.auc": "CTR AUC"}
+"""The two columns of the paper's table."""
+Table = Mapping[str, Any]
+"""The content of `table.json`."""
+
+
+class RowResult(NamedTuple):
+    """What one row of a table measured.
+
+    Attributes:
+      row: its name in the table.
+      module: the ablation it comes from; the last part of a dotted name plays
+        the role (`base_ctr`, `base_cvr`, `hard_sharing`).
+      paper: metric -> the published number.
+      seeds: what was trained; empty for a row without chance, as the oracle.
+      metrics: `<role or task>.<metric>[@<segment>]` -> one Metric a seed, or a
+        single one where there are no seeds.
+      params: weights of the nets as deployed; None where there is none.
+      density: role or task -> fraction of the maskable weights kept.
+      seconds: spent on the row, all seeds together.
+      status: `ok` or `not applicable: <why>`.
+      bootstrap: metric -> [n_resamples] from `statistics.bootstrap_users`, on
+        draws common to all rows of the table.
+    """
+
+    row: str
+    module: str
+    paper: dict[str, float]
+    seeds: list[int]
+    metrics: dict[str, list[Metric]]
+    params: int | None
+    density: dict[str, float]
+    seconds: float
+    status: str = "ok"
+    bootstrap: Mapping[str, Sequence[float]] | None = None
+
+
+def build_table(
+    table: str,
+    data: str,
+    rows: Sequence[RowResult],
+    *,
+    notes: Iterable[str] = (),
+    environment: Mapping[str, Any] | None = None,
+    command: str = "",
+) -> Table:
+    """Builds the content of `table.json`: strict JSON, no NaN anywhere.
+
+    Args:
+      table: its name, as in `lt4rec.table2`.
+      data: name of the data set.
+      rows: in the order to show them.
+      notes: provenance and licence of the data.
+      environment: versions and machine, from `describe_environment`.
+      command: what reproduces the table.
+
+    Raises:
+      ValueError: a row's values do not match its seeds, a value is not finite,
+        or two rows scored a metric on different rows of the log.
+    """
+    _check(rows)
+    tests = _tests(rows)
+    return {
+        "table": table,
+        "data": data,
+        "seeds": sorted({seed for row in rows for seed in row.seeds}),
+        "command": command,
+        "environment": dict(environment or {}),
+        "notes": list(notes),
+        "rows": [
+            {
+                "row": row.row,
+                "module": row.module,
+                "status": row.status,
+                "paper": dict(row.paper),
+                "metrics": {n: _metric_json(m) for n, m in row.metrics.items()},
+                "tests": tests[row.row],
+                "params": row.params,
+                "density": {task: float(d) for task, d in row.density.items()},
+                "seconds": float(row.seconds),
+            }
+            for row in rows
+        ],
+    }
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, device and threads: what a number to the bit depends on."""
+    # Threads this process may use; not every system can tell.
+    allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("jax", "jaxlib", "flax", "numpy")},
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "threads": len(allowed(0)),
+        "machine": platform.machine(),
+    }
+
+
+def row_role(row: str, module: str) -> str:
+    return (module or row).rsplit(".", 1)[-1]
+
+
+def _check(rows: Sequence[RowResult]) -> None:
+    scored: dict[str, tuple[str, str, tuple]] = {}
+    for row in rows:
+        for name, metrics in row.metrics.items():
+            if len(metrics) != max(len(row.seeds), 1):
+                raise ValueError(
+                    f"row {row.row!r}: {name} has {len(metrics)} values for seeds"
+                    f" {row.seeds}; give one a seed, or one alone without seeds"
+                )
+            for metric in metrics:
+                if metric.value is not None and not np.isfinite(metric.value):
+                    raise ValueError(
+                        f"row {row.row!r}: {name} is {metric.value}; a metric is"
+                        " finite, or None where it is undefined"
+                    )
+                first, *on = scored.setdefault(name, (row.row, *metric[1:]))
+                if on != list(metric[1:]):
+                    raise ValueError(
+                        f"{name} of row {first!r} was scored on {on} (rows,"
+                        f" positives, space, users), of row {row.row!r} on"
+                        f" {list(metric[1:])}; rows of a table need one test set,"
+                        " so train those of older data again"
+                    )
+
+
+def _metric_json(metrics: Sequence[Metric]) -> dict[str, Any]:
+    first = metrics[0]
+    about = {"n": first.n, "positives": first.positives, "space": first.space}
+    if first.users is not None:
+        about["users"] = first.users
+    if any(metric.value is None for metric in metrics):
+        return {"mean": None, "undefined": first.counts, **about}
+    mean, low, high = mean_interval([m.value for m in metrics])
+    return {
+        "mean": mean,
+        "ci95": None if low is None else [low, high],
+        "values": [float(m.value) for m in metrics],
+        **about,
+    }
+
+
+def _tests(rows: Sequence[RowResult]) -> dict[str, dict[str, dict]]:
+    """Row -> metric -> `vs_base` or `vs_hard` -> the comparison."""
+    tests: dict[str, dict[str, dict]] = {row.row: {} for row in rows}
+    by_role = {row_role(row.row, row.module): row for row in rows}
+    for metric in dict.fromkeys(name for row in rows for name in row.metrics):
+        task = metric.split(".")[0]
+        for against, role in (("vs_base", f"base_{task}"), ("vs_hard", "hard_sharing")):
+            baseline = by_role.get(role)
+            found = {
+                row.row: _compare(row, baseline, metric)
+                for row in rows
+                if baseline is not None
+                and row is not baseline
+                and _is_defined(row, metric)
+                and _is_defined(baseline, metric)
+            }
+            corrected = holm([test["p"] for test in found.values()])
+            for (row, test), p in zip(found.items(), corrected, strict=True):
+                tests[row].setdefault(metric, {})[against] = {**test, "p_holm": p}
+    return tests
+
+
+def _is_defined(row: RowResult, metric: str) -> bool:
+    return metric in row.metrics and None not in [m.value for m in row.metrics[metric]]
+
+
+def _compare(row: RowResult, baseline: RowResult, metric: str) -> dict[str, Any]:
+    ours, theirs = (
+        dict(zip(r.seeds, (m.value for m in r.metrics[metric]), strict=False))
+        for r in (row, baseline)
+    )
+    common = [seed for seed in ours if seed in theirs]
+    if common:
+        test = paired_t([ours[s] for s in common], [theirs[s] for s in common])
+        difference, low, high, p = test
+    else:
+        means = [np.mean([m.value for m in r.metrics[metric]]) for r in (row, baseline)]
+        difference, low, high, p = float(means[0] - means[1]), None, None, None
+    draws = [(r.bootstrap or {}).get(metric) for r in (row, baseline)]
+    interval = None
+    if draws[0] is not None and draws[1] is not None:
+        interval = percentile_interval(np.subtract(*draws))
+    return {
+        "difference": difference,
+        "ci95": None if low is None else [low, high],
+        "p": p,
+        "bootstrap_ci95": None if interval is None else list(interval),
+    }

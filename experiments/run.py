@@ -1,0 +1,122 @@
+"""The one command: every ablation, table and figure by name.
+
+python -m experiments.run --list
+python -m experiments.run lt4rec.table2
+python -m experiments.run lt4rec.s_neuron --pruning.final-density 0.1
+python -m experiments.run lt4rec.table2 --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+import tyro
+
+from experiments import ablation, sources, tables
+from experiments.ablation import Ablation, Preset
+from experiments.config import Config, as_json
+from experiments.monitor import Monitor
+from experiments.workdir import claim
+from jaxmtl.fit import NonFiniteLoss
+
+PRESETS = ("demo", "paper")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """One run.
+
+    Attributes:
+      config: the experiment.
+      seeds: how many to train, 0, 1, …
+      workdir: of the run; default runs/<name>-<data>-<preset>.
+    """
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    seeds: int = 3
+    workdir: Path | None = None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs what the command line says; returns the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.run",
+        description="Runs an ablation, a table or a figure of the papers.",
+        epilog="NAME --help shows every setting of an experiment.",
+        add_help=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("name", nargs="?", help="such as lt4rec.table2")
+    parser.add_argument("--list", action="store_true", help="name everything there is")
+    parser.add_argument("--preset", choices=PRESETS, default="demo")
+    known, rest = parser.parse_known_args(argv)
+    if known.list:
+        width = max(len(name) for name in ablation.names())
+        for name, line in ablation.names().items():
+            print(f"{name:{width}}  {line}")
+        return 0
+    if known.name is None:
+        parser.print_help()
+        return 0 if set(argv) & {"-h", "--help"} else 2
+    try:
+        _run(known.name, known.preset, rest, argv)
+    except (ValueError, NonFiniteLoss) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(name: str, preset: Preset, rest: Sequence[str], argv: Sequence[str]) -> None:
+    module = ablation.load(name)
+    rows = getattr(module, "ROWS", (module,))
+
+    def parse(row: ModuleType) -> Options:
+        options = tyro.cli(
+            Options,
+            prog=f"python -m experiments.run {name}",
+            args=rest,
+            default=Options(row.configure(preset)),
+        )
+        options.config.check()
+        return options
+
+    def configure(row: ModuleType) -> Ablation:
+        short = row.__name__.removeprefix("experiments.")
+        return Ablation(short, row.ROW, parse(row).config)
+
+    options, ablations = parse(rows[0]), [configure(row) for row in rows]
+    if options.seeds < 1:
+        raise ValueError(f"--seeds is {options.seeds}; give 1 or more")
+    data_config = options.config.data
+    workdir = options.workdir or Path("runs") / f"{name}-{data_config.name}-{preset}"
+    data = sources.load(data_config, say=lambda text: print(text, file=sys.stderr))
+    settings = {a.module: as_json(a.config) for a in ablations}
+    claim(workdir, {"name": name, "rows": settings, "data": data.fingerprint})
+    monitor = Monitor(workdir)
+    context = tables.Context(
+        name=name,
+        rows=ablations,
+        configure=configure,
+        seeds=range(options.seeds),
+        data=data,
+        workdir=workdir,
+        monitor=monitor,
+        command=shlex.join(["python", "-m", "experiments.run", *argv]),
+    )
+    try:
+        text = getattr(module, "run", tables.write)(context)
+    finally:
+        monitor.close()
+    print(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

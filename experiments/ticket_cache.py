@@ -1,0 +1,234 @@
+"""Ticket searches, kept on disk: rows of a table share those they have in common.
+
+A search is identified by all that it depends on and nothing else. So the rows
+that only train differently afterwards (balance, conflict, optimiser) find their
+tickets made, and a row with another net does not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+
+from experiments.config import Config, as_json
+from experiments.monitor import Monitor
+from experiments.setup import make_plan, make_setup, role
+from experiments.workdir import read_arrays, read_json, write_arrays, write_json
+from jaxmtl import masks, pruning, tickets
+from jaxmtl.data.store import Dataset
+from jaxmtl.fit import fit
+from jaxmtl.train import (
+    Setup,
+    Snapshot,
+    TrainState,
+    make_epoch,
+    make_gates,
+    make_init,
+    restart,
+    snapshot_of,
+)
+from jaxmtl.types import Key, Mask, Params
+
+DONE = "ticket.json"
+
+
+def identity(config: Config, data: Dataset, task: str) -> dict:
+    """Everything a search for one task's ticket depends on, except the seed."""
+    fields = as_json(config)
+    model, training, prune = fields["model"], fields["training"], fields["pruning"]
+    if task != data.schema.cvr:
+        model = model | {"own_dim": 0}
+    kind = data.schema.task(task).kind
+    for key in ("masks", "max_density"):
+        del prune[key]
+    if prune["rewind"] != "step":
+        del prune["rewind_step"]
+    else:  # the steps before the rewinding point are joint ones
+        prune["joint"] = training | {"own_dim": fields["model"]["own_dim"]}
+    return {
+        "data": data.fingerprint,
+        "task": task,
+        "model": model,
+        "learning_rate": fields["optimiser"]["learning_rate"],
+        "weight_decay": fields["optimiser"]["weight_decay"],
+        "batch_size": training["batch_size"],
+        "loss": training[f"{kind}_loss"],
+        "pruning": prune,
+    }
+
+
+def folder(workdir: Path, config: Config, data: Dataset, task: str, seed: int) -> Path:
+    """Where a search is kept."""
+    text = json.dumps(identity(config, data, task), sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    name = f"{role(data.schema, task)}-{config.pruning.unit}-{digest}"
+    return workdir / "tickets" / name / f"seed{seed}"
+
+
+def missing(
+    workdir: Path, config: Config, data: Dataset, task: str, seed: int
+) -> Path | None:
+    """Where a search would be kept that was not made yet; None if it was."""
+    where = folder(workdir, config, data, task, seed)
+    return None if (where / DONE).exists() else where
+
+
+def get(
+    workdir: Path,
+    config: Config,
+    data: Dataset,
+    task: str,
+    seed: int,
+    monitor: Monitor,
+) -> tickets.Ticket:
+    """A task's ticket: read where it was found before, searched for otherwise."""
+    where = folder(workdir, config, data, task, seed)
+    setup = single_setup(config, data, task)
+    if (where / DONE).exists():
+        rounds = _read(where, setup)
+    else:
+        started = time.monotonic()
+        rounds = _search(config, data, setup, seed, monitor, where.parent.name)
+        about = {"identity": identity(config, data, task), "seed": seed}
+        _write(where, rounds, about | {"seconds": time.monotonic() - started})
+    metric = data.schema.task(task).metric
+    chosen = tickets.choose(rounds, metric, config.pruning.max_density)
+    return tickets.Ticket(rounds, chosen)
+
+
+def single_setup(config: Config, data: Dataset, task: str) -> Setup:
+    """The search's own training: one task, nothing but its plain loss."""
+    plain = dataclasses.replace(
+        config.training,
+        schedule="alternate",
+        conflict_factor=1.0,
+        cvr_passes=1.0,
+        ctr_weight=1.0,
+        cvr_weight=1.0,
+    )
+    gated = dataclasses.replace(config.optimiser, moving="gated")
+    config = dataclasses.replace(config, training=plain, optimiser=gated)
+    return make_setup(config, data.schema, (task,))
+
+
+def make_start(
+    config: Config, data: Dataset, setup: Setup, seed: int
+) -> Callable[[int], TrainState]:
+    """round -> the state it starts from (`pruning.rewind`).
+
+    Nets that share a part start it alike, whichever tasks they have, so a ticket
+    is found and joint training begins in the same initial trunk and tables.
+    Joint training is round `rounds + 1`. Nothing is kept between rounds: the
+    state is made again from the key.
+    """
+    key = jax.random.key(seed)
+    if config.pruning.rewind == "init":
+        return lambda number: make_init(setup)(key)
+    if config.pruning.rewind == "fresh":
+        return lambda number: make_init(setup)(jax.random.fold_in(key, number))
+    return lambda number: restart(setup, key, _warm(config, data, seed, key))
+
+
+def _warm(config: Config, data: Dataset, seed: int, key: Key) -> Snapshot:
+    """The parameters after `rewind_step` steps of dense joint training.
+
+    Joint, so that all tasks rewind to the same weights (the multi-task warm-up of
+    Sun et al., 2020).
+    """
+    joint = dataclasses.replace(config.training, tasks="pair")
+    config = dataclasses.replace(config, training=joint)
+    tasks = (data.schema.ctr, data.schema.cvr)
+    setup = make_setup(config, data.schema, tasks)
+    state = make_init(setup)(key)
+    dense = {task: masks.full(state.net) for task in tasks}
+    gates = make_gates(setup, state.net, dense)
+    plan, left, epoch = (
+        make_plan(config, data, setup),
+        config.pruning.rewind_step,
+        0,
+    )
+    train = data.on_device("train")
+    while left > 0:
+        epoch += 1
+        orders = {kind: o[:left] for kind, o in plan.orders(seed, epoch).items()}
+        state, _ = make_epoch(setup)(state, dense, gates, train, orders)
+        left -= plan.steps
+    return snapshot_of(state)
+
+
+def make_prune(config: Config) -> Callable[[Params, Mask, int], Mask]:
+    """(net, mask, keep) -> mask, by the configured unit and scope."""
+    if config.pruning.unit == "neuron":
+        return pruning.prune_neurons
+    if config.pruning.scope == "layer":
+        return lambda net, mask, keep: pruning.prune(
+            net, mask, pruning.split_keep(mask, keep)
+        )
+    return pruning.prune
+
+
+def _search(
+    config: Config,
+    data: Dataset,
+    setup: Setup,
+    seed: int,
+    monitor: Monitor,
+    name: str,
+) -> tuple[tickets.Round, ...]:
+    (task,) = setup.tasks
+    train = functools.partial(
+        fit,
+        setup,
+        plan=make_plan(config, data, setup),
+        train=data.on_device("train"),
+        validation=data.on_device("validation"),
+        seed=seed,
+        epochs=config.pruning.epochs,
+        patience=config.pruning.patience,
+    )
+
+    def train_round(state, mask, number):
+        with monitor.training(name, seed, f"round {number}") as on_epoch:
+            return train(state, {task: mask}, on_epoch=lambda r, _: on_epoch(r))
+
+    start = make_start(config, data, setup, seed)
+    alive = masks.count(masks.full(jax.eval_shape(lambda: start(0).net)))
+    keeps = pruning.keep_counts(
+        alive, config.pruning.final_density, config.pruning.rounds
+    )
+    return tickets.find(
+        start,
+        train_round,
+        lambda result: result.value(task),
+        make_prune(config),
+        keeps,
+    )
+
+
+def _write(where: Path, rounds: tuple[tickets.Round, ...], about: dict) -> None:
+    for number, found in enumerate(rounds):
+        write_arrays(where / f"round{number}.npz", masks.pack(found.mask))
+    listed = [
+        {"density": r.density, "value": r.value, "best_epoch": r.best_epoch}
+        for r in rounds
+    ]
+    write_json(where / DONE, about | {"rounds": listed})  # last: commits
+
+
+def _read(where: Path, setup: Setup) -> tuple[tickets.Round, ...]:
+    net = jax.eval_shape(lambda: make_init(setup)(jax.random.key(0)).net)
+    like = masks.full(net)
+    about = read_json(where / DONE)
+    return tuple(
+        tickets.Round(
+            masks.unpack(read_arrays(where / f"round{number}.npz"), like), **listed
+        )
+        for number, listed in enumerate(about["rounds"])
+    )
