@@ -1,0 +1,389 @@
+import json
+
+import numpy as np
+import pytest
+import scipy.stats
+from matplotlib.colors import to_rgb
+from matplotlib.image import imread
+
+from experiments import figures, rendering, report, statistics
+from experiments.report import RowResult
+from jaxmtl.metrics import Metric
+
+SEEDS = [0, 1, 2]
+CVR = {
+    "base_cvr": [0.140, 0.142, 0.144],
+    "hard_sharing": [0.138, 0.141, 0.141],
+    "s_weight": [0.130, 0.133, 0.137],
+}
+CTR = {
+    "base_ctr": [0.70, 0.72, 0.71],
+    "hard_sharing": [0.71, 0.72, 0.73],
+    "s_weight": [0.71, 0.74, 0.73],
+}
+PAPER = {
+    "base_ctr": {"ctr.auc": 0.78572},
+    "base_cvr": {"cvr.mse": 0.13688},
+    "hard_sharing": {"cvr.mse": 0.13563, "ctr.auc": 0.78808},
+    "s_weight": {"cvr.mse": 0.13226, "ctr.auc": 0.78874},
+}
+
+
+def row(name, n_seeds=3, **changes):
+    metrics = {}
+    if name in CVR:
+        metrics["cvr.mse"] = [Metric(v, 40, 38, "click") for v in CVR[name]]
+    if name in CTR:
+        metrics["ctr.auc"] = [Metric(v, 100, 40) for v in CTR[name]]
+    result = RowResult(
+        row=name.replace("_", "-"),
+        module=f"lt4rec.{name}",
+        paper=PAPER[name],
+        seeds=SEEDS[:n_seeds],
+        metrics={name: values[:n_seeds] for name, values in metrics.items()},
+        params=1234,
+        density={"ctr": 0.447, "cvr": 0.2} if name == "s_weight" else {},
+        seconds=12.4,
+    )
+    return result._replace(**changes)
+
+
+def oracle():
+    metrics = {
+        "cvr.mse": [Metric(0.07, 40, 38, "click")],
+        "ctr.auc": [Metric(0.9, 100, 40)],
+    }
+    return RowResult("oracle", "", {}, [], metrics, None, {}, 0.0)
+
+
+def rows(n_seeds=3):
+    return [row(name, n_seeds) for name in PAPER] + [oracle()]
+
+
+def table(results=None, **about):
+    return report.build_table("lt4rec.table2", "video_feed", results or rows(), **about)
+
+
+def find(built, name):
+    return next(r for r in built["rows"] if r["row"] == name)
+
+
+def cells(text, name):
+    """The cells of a row of the first Markdown table."""
+    line = next(x for x in text.splitlines() if x.startswith(f"| {name} "))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def undefined_row():
+    nothing = [Metric(None, 12, 0, "click")] * 3
+    return row("s_weight", metrics={"like.auc": nothing, "ctr.auc": nothing})
+
+
+def not_applicable_row():
+    return row(
+        "s_weight",
+        row="s-weight-gradientconflict",
+        module="lt4rec.s_weight_gradientconflict",
+        seeds=[],
+        metrics={},
+        params=None,
+        density={},
+        status="not applicable: the log has no duration",
+    )
+
+
+def test_json_has_the_agreed_keys_and_values():
+    built = table(notes=["a note"], environment={"jax": "1"}, command="run it")
+    about = {"table", "data", "seeds", "rows", "command", "environment", "notes"}
+    assert set(built) == about
+    assert (built["table"], built["data"]) == ("lt4rec.table2", "video_feed")
+    assert built["seeds"] == SEEDS
+    found = find(built, "s-weight")
+    keys = {"row", "module", "status", "paper", "metrics", "tests"}
+    assert set(found) == keys | {"params", "density", "seconds"}
+    assert found["module"] == "lt4rec.s_weight"
+    assert found["paper"] == {"cvr.mse": 0.13226, "ctr.auc": 0.78874}
+    mse = found["metrics"]["cvr.mse"]
+    assert mse["values"] == CVR["s_weight"]
+    assert (mse["n"], mse["space"]) == (40, "click")
+    mean, low, high = statistics.mean_interval(CVR["s_weight"])
+    assert (mse["mean"], mse["ci95"]) == (mean, [low, high])
+    assert found["density"] == {"ctr": 0.447, "cvr": 0.2}
+
+
+def test_written_json_is_strict_and_reads_back(tmp_path):
+    built = table([*rows(), not_applicable_row()])
+    rendering.write_table(built, tmp_path / "new" / "folder")
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    text = (tmp_path / "new" / "folder" / "table.json").read_text(encoding="utf-8")
+    assert json.loads(text, parse_constant=refuse) == built
+    markdown = (tmp_path / "new" / "folder" / "table.md").read_text(encoding="utf-8")
+    assert markdown == rendering.to_markdown(built)
+
+
+def test_nan_anywhere_is_refused_before_a_file_is_written(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        rendering.write_table(table([row("s_weight", seconds=np.nan)]), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_same_results_give_the_same_table_to_the_bit():
+    assert json.dumps(table()) == json.dumps(table())
+
+
+def test_rows_are_tested_against_the_base_of_their_role_and_hard_sharing():
+    tests = find(table(), "s-weight")["tests"]
+    for metric, values, base in (
+        ("cvr.mse", CVR, "base_cvr"),
+        ("ctr.auc", CTR, "base_ctr"),
+    ):
+        for against, baseline in (("vs_base", base), ("vs_hard", "hard_sharing")):
+            oracle = scipy.stats.ttest_rel(values["s_weight"], values[baseline])
+            found = tests[metric][against]
+            assert found["p"] == pytest.approx(oracle.pvalue)
+            assert found["ci95"] == pytest.approx(list(oracle.confidence_interval()))
+            difference = np.mean(values["s_weight"]) - np.mean(values[baseline])
+            assert found["difference"] == pytest.approx(difference)
+
+
+def test_no_row_is_tested_against_itself():
+    built = table()
+    assert "vs_hard" not in find(built, "hard-sharing")["tests"]["cvr.mse"]
+    assert find(built, "base-ctr")["tests"] == {
+        "ctr.auc": {"vs_hard": find(built, "base-ctr")["tests"]["ctr.auc"]["vs_hard"]}
+    }
+
+
+def test_holm_corrects_over_the_rows_of_one_metric_and_baseline():
+    built = table()
+    names = ("hard-sharing", "s-weight")
+    tests = [find(built, name)["tests"]["cvr.mse"]["vs_base"] for name in names]
+    adjusted = statistics.holm([test["p"] for test in tests])
+    assert [test["p_holm"] for test in tests] == adjusted
+    assert adjusted != [test["p"] for test in tests]
+
+
+def test_rows_are_paired_by_seed_not_by_place():
+    shuffled = row("s_weight", seeds=[2, 0, 1])
+    metrics = {k: [v[2], v[0], v[1]] for k, v in shuffled.metrics.items()}
+    again = table([*rows()[:3], shuffled._replace(metrics=metrics)])
+    found = find(again, "s-weight")["tests"]["cvr.mse"]["vs_base"]
+    expected = find(table(), "s-weight")["tests"]["cvr.mse"]["vs_base"]
+    assert found["p"] == pytest.approx(expected["p"])
+
+
+def test_rows_with_other_seeds_are_paired_on_those_they_share():
+    longer = row("s_weight", seeds=[1, 2, 7])
+    found = find(table([*rows()[:3], longer]), "s-weight")["tests"]["cvr.mse"]
+    expected = statistics.paired_t(CVR["s_weight"][:2], CVR["base_cvr"][1:])
+    assert found["vs_base"]["p"] == expected.p
+
+
+def test_bootstrap_interval_comes_from_paired_draws():
+    draws = np.linspace(0, 1, 41)
+    base = row("base_cvr", bootstrap={"cvr.mse": draws})
+    ours = row("s_weight", bootstrap={"cvr.mse": draws[::-1]})
+    found = find(table([base, ours]), "s-weight")["tests"]["cvr.mse"]["vs_base"]
+    expected = statistics.percentile_interval(draws[::-1] - draws)
+    assert found["bootstrap_ci95"] == list(expected)
+    assert (
+        find(table(), "s-weight")["tests"]["cvr.mse"]["vs_base"]["bootstrap_ci95"]
+        is None
+    )
+
+
+def test_oracle_has_one_value_and_no_interval_or_p():
+    found = find(table(), "oracle")
+    assert found["metrics"]["cvr.mse"]["ci95"] is None
+    test = found["tests"]["cvr.mse"]["vs_base"]
+    assert test["difference"] == pytest.approx(0.07 - 0.142)
+    assert (test["ci95"], test["p"], test["p_holm"]) == (None, None, None)
+    assert cells(rendering.to_markdown(table()), "oracle")[1:4] == [
+        "0.07000",
+        "-50.70 %",
+        "–",
+    ]
+
+
+def test_one_seed_gives_values_without_intervals_or_p():
+    built = table(rows(n_seeds=1))
+    found = find(built, "s-weight")
+    assert found["metrics"]["cvr.mse"]["ci95"] is None
+    assert found["tests"]["cvr.mse"]["vs_base"]["p"] is None
+    assert cells(rendering.to_markdown(built), "s-weight")[1:4] == [
+        "0.13000",
+        "-7.14 %",
+        "–",
+    ]
+
+
+def test_undefined_metric_keeps_its_counts_and_is_not_tested():
+    built = table([row("base_cvr"), undefined_row()])
+    found = find(built, "s-weight")
+    assert found["metrics"]["like.auc"] == {
+        "mean": None,
+        "undefined": "n=12, positives=0",
+        "n": 12,
+        "positives": 0,
+        "space": "click",
+    }
+    assert found["tests"] == {}
+    assert cells(rendering.to_markdown(built), "s-weight")[5] == "undefined"
+
+
+def test_not_applicable_row_says_why_and_keeps_the_papers_number():
+    text = rendering.to_markdown(table([*rows(), not_applicable_row()]))
+    found = cells(text, "s-weight-gradientconflict")
+    assert found[1:5] == ["n/a", "–", "–", "0.13226 (-3.38 %)"]
+    why = "s-weight-gradientconflict: not applicable: the log has no duration"
+    assert why in text
+    assert why in rendering.to_text(table([*rows(), not_applicable_row()]))
+
+
+def test_markdown_shows_ours_beside_the_papers_with_change_and_test():
+    built = table(notes=["a note"], environment={"jax": "1.2"}, command="run it")
+    text = rendering.to_markdown(built)
+    p = find(built, "s-weight")["tests"]["cvr.mse"]["vs_base"]["p_holm"]
+    # Paper: (.13226 - .13688) / .13688 = -3.38 %, .78874 - .78572 = .00302.
+    found = cells(text, "s-weight")
+    assert found[1:5] == [
+        "0.13333 ± 0.00872",
+        "-6.10 %",
+        f"{p:.3f}",
+        "0.13226 (-3.38 %)",
+    ]
+    assert found[5].startswith("0.72667 ± ")
+    assert found[6] == "+0.01667"
+    assert found[8:] == ["0.78874 (+0.00302)", "0.447 / 0.200", "1,234", "12"]
+    assert "CVR MSE on click rows (n=40, positives=38)" in text
+    for line in ("a note", "jax 1.2", "`run it`", "seeds 0, 1, 2"):
+        assert line in text
+
+
+def test_markdown_and_text_columns_are_aligned():
+    built = table([*rows(), not_applicable_row()])
+    for line in rendering.to_markdown(built).split("\n\n"):
+        if line.startswith("|"):
+            assert len({len(x) for x in line.splitlines()}) == 1
+    for block in rendering.to_text(built).split("\n\n")[1:4]:
+        assert len({len(x) for x in block.splitlines()}) == 1
+        assert len(block.splitlines()[0]) <= 100
+
+
+def test_other_tasks_and_segments_stand_in_tables_of_their_own():
+    ours = row("s_weight")
+    ours.metrics["like.auc"] = [Metric(0.6, 100, 9)] * 3
+    ours.metrics["cvr.mse@B"] = [Metric(0.2, 8, 7, "click")] * 3
+    text = rendering.to_markdown(table([*rows()[:3], ours]))
+    like, segment = (
+        text.split(f"## {title}\n\n")[1].split("\n\n## ")[0]
+        for title in ("like, further metrics", "cvr in segment B")
+    )
+    assert "0.60000" in like and "impression rows (n=100, positives=9)" in like
+    assert "0.20000" in segment and "click rows (n=8, positives=7)" in segment
+    assert "base-cvr" not in like
+    assert text.index("## like") < text.index("## cvr in segment B")
+
+
+def test_rows_scored_on_other_test_rows_are_refused():
+    other = {"cvr.mse": [Metric(0.1, 41, 38, "click")] * 3}
+    with pytest.raises(ValueError, match="one test set"):
+        table([row("base_cvr"), row("s_weight", metrics=other)])
+
+
+def test_values_that_do_not_fit_are_refused_by_row_and_metric():
+    short = {"cvr.mse": [Metric(0.1, 40, 38, "click")] * 2}
+    with pytest.raises(ValueError, match=r"'s-weight': cvr.mse has 2 values"):
+        table([row("s_weight", metrics=short)])
+    nan = {"cvr.mse": [Metric(float("nan"), 40, 38, "click")] * 3}
+    with pytest.raises(ValueError, match=r"'s-weight': cvr.mse is nan"):
+        table([row("s_weight", metrics=nan)])
+
+
+def test_environment_is_json_and_names_versions_device_and_threads():
+    found = json.loads(json.dumps(report.describe_environment(), allow_nan=False))
+    assert {"python", "jax", "numpy", "device", "threads"} <= set(found)
+    assert found["threads"] >= 1
+
+
+def pixels(path):
+    """The picture's pixels, after a check that something was drawn on it."""
+    picture = imread(path)[..., :3]
+    assert picture.shape[0] > 300 and picture.shape[1] > 500
+    assert picture.std() > 0.02
+    return picture
+
+
+def area(picture, colour):
+    """Fraction of the pixels that have the colour."""
+    return (np.abs(picture - to_rgb(colour)).max(axis=-1) < 0.01).mean()
+
+
+def pruning_rounds(n_seeds, values=None):
+    density = [1.0, 0.6687, 0.4472]
+    values = values or np.random.default_rng(0).random((n_seeds, 3)).tolist()
+    panel = {"density": density, "values": values, "chosen": [1] * n_seeds}
+    return {"CVR": {"metric": "MSE", **panel}, "CTR": {"metric": "AUC", **panel}}
+
+
+@pytest.mark.parametrize("n_seeds", [1, 4])
+def test_figure4_draws_the_mean_and_rings_the_chosen_rounds(tmp_path, n_seeds):
+    figures.figure4(pruning_rounds(n_seeds), tmp_path / "new" / "figure4.png")
+    picture = pixels(tmp_path / "new" / "figure4.png")
+    assert area(picture, figures.BLUE) and area(picture, figures.VERMILION)
+
+
+def test_figure4_leaves_undefined_rounds_out(tmp_path):
+    values = [[0.1, None, 0.2], [0.2, None, None]]
+    figures.figure4(pruning_rounds(2, values), tmp_path / "some.png")
+    assert area(pixels(tmp_path / "some.png"), figures.BLUE)
+    figures.figure4(pruning_rounds(2, [[None] * 3] * 2), tmp_path / "none.png")
+    assert not area(pixels(tmp_path / "none.png"), figures.BLUE)
+
+
+def test_figure4_refuses_rounds_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"CVR: values have shape \(1, 2\)"):
+        figures.figure4(pruning_rounds(1, [[0.1, 0.2]]), "never written.png")
+    with pytest.raises(ValueError, match="at least one task"):
+        figures.figure4({}, "never written.png")
+
+
+@pytest.mark.parametrize("n_seeds", [1, 3])
+def test_table_figure_draws_rows_and_points_to_the_oracle(tmp_path, n_seeds):
+    figures.table_figure(table(rows(n_seeds)), tmp_path / "table.png")
+    picture = pixels(tmp_path / "table.png")
+    assert area(picture, figures.BLUE) and area(picture, figures.VERMILION)
+
+
+def test_table_figure_of_undefined_values_is_still_drawn(tmp_path):
+    built = table([undefined_row(), not_applicable_row()])
+    figures.table_figure(built, tmp_path / "table.png")
+    assert not area(pixels(tmp_path / "table.png"), figures.BLUE)
+
+
+def mask(kernel):
+    layer = {"kernel": np.asarray(kernel), "bias": None}
+    return {"shared": {"mlp": {"layer00": layer}}, "tasks": {"click": None}}
+
+
+def test_mask_maps_show_four_colours_in_their_fractions(tmp_path):
+    a = mask([[True, True, False, False]])
+    b = mask([[True, False, True, False]])
+    figures.mask_maps({"click": a, "watch": b}, tmp_path / "masks.png")
+    picture = pixels(tmp_path / "masks.png")
+    colours = (figures.PALE, figures.ORANGE, figures.PURPLE, figures.GREEN)
+    areas = [area(picture, colour) for colour in colours]
+    assert min(areas) > 0.1
+    assert max(areas) < 1.1 * min(areas)
+
+
+def test_mask_maps_refuse_masks_they_cannot_compare():
+    one = mask([[True]])
+    with pytest.raises(ValueError, match=r"two tasks; got \['click'\]"):
+        figures.mask_maps({"click": one}, "never written.png")
+    empty = {"shared": {}, "tasks": {}}
+    with pytest.raises(ValueError, match="same layers; 'click' has .*layer00"):
+        figures.mask_maps({"click": one, "watch": empty}, "never written.png")
