@@ -24,7 +24,8 @@ def score(
       split: the rows predicted.
       predictions: task -> [n].
     """
-    rows, users = data.splits[split], data.users(split)
+    rows = data.splits[split]
+    users = np.asarray(rows.groups["user"])
     labels = {name: np.asarray(column) for name, column in rows.labels.items()}
     found = {}
     for name, predicted in predictions.items():

@@ -70,7 +70,7 @@ def run_rows(
     expect_tickets([(a.config, seed) for a, seed in todo], data, workdir, monitor)
     for ablation, seed in todo:
         _run_seed(ablation, seed, data, workdir, monitor)
-    resampled = resample_users(data.users("test"), RESAMPLES)
+    resampled = resample_users(data.splits["test"].groups["user"], RESAMPLES)
     return [
         gather(ablation, reason, seeds, data, workdir, resampled)
         for ablation, reason in zip(ablations, reasons, strict=True)

@@ -24,6 +24,7 @@ Mask = Any
 
 PADDING = -1
 """Fills the unused slots of a multi-valued field; adds nothing to its pool."""
+GROUPS = ("user", "item")
 UNKNOWN = 0
 """Row 0 of every vocabulary: ids that the training split does not hold."""
 IMPRESSION = "impression"
@@ -107,8 +108,8 @@ class Schema:
       tasks: every label of the log.
       ctr: name of the task that plays the paper's CTR (dense labels).
       cvr: name of the task that plays the paper's CVR (sparse labels).
-      user: name of the single-valued field that groups a user's rows.
-      item: name of the single-valued field that names what was shown.
+      user: name of the single-valued field that holds the user's id.
+      item: name of the single-valued field that holds the id of what was shown.
       numeric: names of the numeric features, scaled by the source.
       extras: float32 columns that are no features: `duration` (seconds),
         `day`, `segment` (index into `segments`), `truth.<task>` (the known
@@ -220,12 +221,16 @@ class Rows(NamedTuple):
       numeric: float32 [n, numerics].
       labels: task name -> float32 [n]; NaN = missing.
       extras: name -> float32 [n].
+      groups: `user` and `item` -> int32 [n], who and what a row is about,
+        numbered over all splits. For grouped metrics and counts, never features:
+        `ids` call everyone whom training does not hold `UNKNOWN`.
     """
 
     ids: Any
     numeric: Any
     labels: dict[str, Any]
     extras: dict[str, Any]
+    groups: dict[str, Any]
 
     @property
     def num_rows(self) -> int:
@@ -284,6 +289,7 @@ def check_rows(schema: Schema, rows: Rows, where: str) -> None:
             for t in schema.tasks
         },
         **{f"extra {e}": (np.shape(rows.extras.get(e)), (n,)) for e in schema.extras},
+        **{f"group {g}": (np.shape(rows.groups.get(g)), (n,)) for g in GROUPS},
     }
     for name, (given, wanted) in shapes.items():
         if tuple(given) != wanted:

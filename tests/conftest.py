@@ -1,16 +1,13 @@
-"""A small planted log, and strictness: no silent rank promotion, no tracer leak."""
+"""A small planted log that all tests share, and the folder of real data."""
 
 import os
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
 from jaxmtl.data.log import Log
 from jaxmtl.types import Field, Rows, Schema, Task, Vocabulary
-
-jax.config.update("jax_numpy_rank_promotion", "allow")
 
 
 @pytest.fixture(scope="session")
@@ -70,6 +67,7 @@ def make_rows(n: int, seed: int) -> Rows:
         f32(numeric),
         {"click": f32(click), "watch": f32(watch * click), "like": f32(like & click)},
         {"duration": f32(rng.integers(5, 300, n)), "truth.click": f32(p)},
+        {"user": user.astype(np.int32), "item": item.astype(np.int32)},
     )
 
 

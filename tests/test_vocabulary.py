@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxmtl.data.vocabulary import encode
+from jaxmtl.data.vocabulary import encode, look_up
 from jaxmtl.types import PADDING, UNKNOWN, Field, Vocabulary
 
 FIELDS = (
@@ -96,3 +96,22 @@ def test_later_rows_and_the_order_of_rows_change_no_id():
 def test_a_column_with_too_many_slots_is_refused_by_name():
     with pytest.raises(ValueError, match=r"'age' has shape \(2, 3\); expected 1"):
         encode((Field("age", "age"),), {"age": np.ones((2, 3), int)}, np.ones(2, bool))
+
+
+def test_look_up_by_hand():
+    values = np.array([[7, PADDING], [3, 9], [8, 100]])
+    ids = look_up(values, np.array([3, 7, 9]))
+    np.testing.assert_array_equal(ids, [[2, PADDING], [1, 3], [UNKNOWN, UNKNOWN]])
+    assert ids.dtype == np.int32
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    values=st.lists(st.integers(-1, 30), min_size=1, max_size=20),
+    known=st.sets(st.integers(0, 30)),
+)
+def test_look_up_agrees_with_a_dictionary(values, known):
+    table = {v: i for i, v in enumerate(sorted(known), start=1)} | {PADDING: PADDING}
+    expected = [table.get(v, UNKNOWN) for v in values]
+    got = look_up(np.array(values), np.array(sorted(known), int))
+    np.testing.assert_array_equal(got, expected)

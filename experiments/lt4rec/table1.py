@@ -61,8 +61,8 @@ def count(data: Dataset, splits: tuple[str, ...]) -> dict[str, float]:
     def column(read) -> np.ndarray:
         return np.concatenate([np.asarray(read(data.splits[s])) for s in splits])
 
-    users = column(lambda rows: rows.ids[:, schema.column(schema.user)])
-    items = column(lambda rows: rows.ids[:, schema.column(schema.item)])
+    users = column(lambda rows: rows.groups["user"])
+    items = column(lambda rows: rows.groups["item"])
     labels = {t.name: column(lambda r, n=t.name: r.labels[n]) for t in schema.tasks}
     clicks = labels[schema.ctr] > 0
     cvr = labels[schema.cvr][schema.task(schema.cvr).inside(labels)]

@@ -38,8 +38,6 @@ from jaxmtl.data.log import SPLITS, Log
 from jaxmtl.data.vocabulary import encode
 from jaxmtl.types import Field, Rows, Schema, Task
 
-VERSION = 1
-"""Raised when `read` returns other rows, so that prepared copies are not reused."""
 CUTS = np.array(["2017-09-01", "2017-10-30"], "datetime64[D]")
 """The first days on which validation's and the test's campaigns start."""
 FOUR_WEEKS = np.timedelta64(28, "D")
@@ -160,6 +158,10 @@ def _encode(raw: Raw, is_train: np.ndarray) -> tuple[Schema, Rows]:
         numeric=to_float((numeric - mean) / np.where(std > 0, std, 1)),
         labels=jax.tree.map(to_float, raw.labels),
         extras=jax.tree.map(to_float, raw.extras),
+        groups={
+            "user": raw.fields["household"].astype(np.int32),
+            "item": raw.fields["coupon"].astype(np.int32),
+        },
     )
     schema = Schema(
         name="complete_journey",

@@ -31,8 +31,6 @@ from jaxmtl.data.tfrecord import read_examples
 from jaxmtl.data.vocabulary import encode
 from jaxmtl.types import Field, Rows, Schema, Task
 
-VERSION = 1
-"""Raised when `read` returns other rows, so that prepared copies are not reused."""
 MISSING = "-1"
 FIELDS = (
     Field("uid", "user"),
@@ -114,6 +112,7 @@ def read(path: str | Path) -> Log:
             "duration": np.array([i.duration for i in impressions], np.float32),
             "day": ((second - second[0]) / 86_400).astype(np.float32),
         },
+        groups={"user": _number(columns["uid"]), "item": _number(columns["vid"])},
     )
     schema = Schema(
         name="lt4rec_sample",
@@ -194,6 +193,10 @@ def _column(field: Field, impressions: list[Impression]) -> np.ndarray:
     return np.array(
         [(i.values[field.name] + empty)[: field.slots] for i in impressions]
     )
+
+
+def _number(column: np.ndarray) -> np.ndarray:
+    return np.unique(column, return_inverse=True)[1].ravel().astype(np.int32)
 
 
 def _split(second: np.ndarray, path: str | Path) -> np.ndarray:

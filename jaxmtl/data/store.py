@@ -22,7 +22,7 @@ import numpy as np
 
 from jaxmtl.data.log import SPLITS, Log
 from jaxmtl.data.tfds_builder import build, read_blocks
-from jaxmtl.types import Rows, Schema
+from jaxmtl.types import GROUPS, Rows, Schema
 
 FORMAT = 1
 """Of the columns on disk; part of the fingerprint."""
@@ -49,10 +49,6 @@ class Dataset:
     def on_device(self, split: str) -> Rows:
         """The split as JAX arrays: the fast path for sets that fit."""
         return jax.tree.map(jax.numpy.asarray, self.splits[split])
-
-    def users(self, split: str) -> np.ndarray:
-        """int32 [n]: the user of each row."""
-        return self.splits[split].ids[:, self.schema.column(self.schema.user)]
 
 
 def prepare(
@@ -120,6 +116,7 @@ def _flat(rows: Rows) -> dict[str, np.ndarray]:
         "numeric": rows.numeric,
         **{f"label.{name}": column for name, column in rows.labels.items()},
         **{f"extra.{name}": column for name, column in rows.extras.items()},
+        **{f"group.{name}": column for name, column in rows.groups.items()},
     }
 
 
@@ -186,4 +183,5 @@ def _open_split(folder: Path, schema: Schema, n: int) -> Rows:
         column("numeric", np.float32, len(schema.numeric)),
         {t.name: column(f"label.{t.name}", np.float32) for t in schema.tasks},
         {name: column(f"extra.{name}", np.float32) for name in schema.extras},
+        {name: column(f"group.{name}", np.int32) for name in GROUPS},
     )

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxmtl.data.log import Log
-from jaxmtl.types import Rows, check_rows
+from jaxmtl.types import GROUPS, Rows, check_rows
 
 
 class MultiTaskLog(tfds.core.GeneratorBasedBuilder):
@@ -42,6 +42,7 @@ class MultiTaskLog(tfds.core.GeneratorBasedBuilder):
         columns = {
             "ids": column(np.int32, schema.slots),
             "labels": {t.name: column(np.float32) for t in schema.tasks},
+            "groups": {name: column(np.int32) for name in GROUPS},
         }
         # TFDS stores neither arrays without width nor groups without members.
         if schema.numeric:
@@ -93,7 +94,13 @@ def read_blocks(folder: Path, split: str) -> Iterator[Rows]:
         block = source[number]
         without = np.zeros((len(block["ids"]), 0), np.float32)
         numeric = block.get("numeric", without)
-        yield Rows(block["ids"], numeric, block["labels"], block.get("extras", {}))
+        yield Rows(
+            block["ids"],
+            numeric,
+            block["labels"],
+            block.get("extras", {}),
+            block["groups"],
+        )
 
 
 @contextlib.contextmanager

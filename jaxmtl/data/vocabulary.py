@@ -47,7 +47,7 @@ def encode(
         seen = [slots[f.name][is_train].ravel() for f in fields if f.vocabulary == name]
         known[name] = _count(np.concatenate(seen), min_count)
     vocabularies = tuple(Vocabulary(name, 1 + v.size) for name, v in known.items())
-    ids = [_look_up(slots[f.name], known[f.vocabulary]) for f in fields]
+    ids = [look_up(slots[f.name], known[f.vocabulary]) for f in fields]
     return vocabularies, np.concatenate(ids, axis=1)
 
 
@@ -70,7 +70,17 @@ def _count(values: np.ndarray, min_count: int) -> np.ndarray:
     return values[counts >= min_count]
 
 
-def _look_up(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+def look_up(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Numbers raw values as a vocabulary of the known ones does.
+
+    Args:
+      values: integers or text of any shape; -1 or "" is empty.
+      known: [k], what training shows, sorted, none of them empty.
+
+    Returns:
+      int32 like `values`: 1 … k in the order of `known`, `UNKNOWN` for others,
+      `PADDING` for empty slots.
+    """
     ids = np.full(values.shape, UNKNOWN, np.int32)
     if known.size:
         at = np.minimum(np.searchsorted(known, values), known.size - 1)
