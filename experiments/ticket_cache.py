@@ -19,7 +19,7 @@ import jax
 
 from experiments.config import Config, as_json
 from experiments.monitor import Monitor
-from experiments.setup import make_plan, make_setup, role
+from experiments.setup import make_plan, make_setup, role, task_names
 from experiments.workdir import read_arrays, read_json, write_arrays, write_json
 from jaxmtl import masks, pruning, tickets
 from jaxmtl.data.store import Dataset
@@ -51,7 +51,11 @@ def identity(config: Config, data: Dataset, task: str) -> dict:
     if prune["rewind"] != "step":
         del prune["rewind_step"]
     else:  # the steps before the rewinding point are joint ones
-        prune["joint"] = training | {"own_dim": fields["model"]["own_dim"]}
+        prune["joint"] = training | {
+            "tasks": _joint_tasks(config),
+            "moving": fields["optimiser"]["moving"],
+            "own_dim": fields["model"]["own_dim"],
+        }
     return {
         "data": data.fingerprint,
         "task": task,
@@ -142,9 +146,9 @@ def _warm(config: Config, data: Dataset, seed: int, key: Key) -> Snapshot:
     Joint, so that all tasks rewind to the same weights (the multi-task warm-up of
     Sun et al., 2020).
     """
-    joint = dataclasses.replace(config.training, tasks="pair")
+    joint = dataclasses.replace(config.training, tasks=_joint_tasks(config))
     config = dataclasses.replace(config, training=joint)
-    tasks = (data.schema.ctr, data.schema.cvr)
+    tasks = task_names(config, data.schema)
     setup = make_setup(config, data.schema, tasks)
     state = make_init(setup)(key)
     dense = {task: masks.full(state.net) for task in tasks}
@@ -163,10 +167,15 @@ def _warm(config: Config, data: Dataset, seed: int, key: Key) -> Snapshot:
     return snapshot_of(state)
 
 
+def _joint_tasks(config: Config) -> str:
+    """Single tasks rewind to where the pair would, so that rows share searches."""
+    return "all" if config.training.tasks == "all" else "pair"
+
+
 def make_prune(config: Config) -> Callable[[Params, Mask, int], Mask]:
     """(net, mask, keep) -> mask, by the configured unit and scope."""
     if config.pruning.unit == "neuron":
-        return pruning.prune_neurons
+        return functools.partial(pruning.prune_neurons, scope=config.pruning.scope)
     if config.pruning.scope == "layer":
         return lambda net, mask, keep: pruning.prune(
             net, mask, pruning.split_keep(mask, keep)
