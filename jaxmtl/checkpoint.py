@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxmtl import masks
 from jaxmtl.train import Setup, Snapshot, make_init, snapshot_of
 from jaxmtl.types import Mask
 
@@ -19,7 +23,8 @@ def save(folder: Path, snapshot: Snapshot, task_masks: dict[str, Mask]) -> None:
     """
     tree = {"tables": snapshot.tables, "net": snapshot.net, "masks": task_masks}
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder.absolute(), tree, force=True)
+        saved = {"tree": tree, "sha256": _sha256(tree)}
+        checkpointer.save(folder.absolute(), saved, force=True)
 
 
 def restore(folder: Path, setup: Setup) -> tuple[Snapshot, dict[str, Mask]]:
@@ -28,8 +33,6 @@ def restore(folder: Path, setup: Setup) -> tuple[Snapshot, dict[str, Mask]]:
     Raises:
       ValueError: the folder is missing, damaged or of another architecture.
     """
-    from jaxmtl import masks
-
     state = jax.eval_shape(make_init(setup), jax.random.key(0))
     snapshot = jax.eval_shape(snapshot_of, state)
     full = jax.eval_shape(masks.full, state.net)
@@ -40,8 +43,27 @@ def restore(folder: Path, setup: Setup) -> tuple[Snapshot, dict[str, Mask]]:
     }
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            tree = checkpointer.restore(folder.absolute(), like)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"checkpoint {folder}: {error}") from error
+            saved = checkpointer.restore(
+                folder.absolute(), {"tree": like, "sha256": _sha256({})}
+            )
+    except Exception as error:  # what Orbax raises where it cannot read an array
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"checkpoint {folder} cannot be read for a net of this setup: {reason}"
+        ) from error
+    tree = saved["tree"]
+    if not np.array_equal(saved["sha256"], _sha256(tree)):
+        raise ValueError(
+            f"checkpoint {folder} is damaged: its arrays are not those that were saved;"
+            " delete it and train again"
+        )
     tree = jax.tree.map(jnp.asarray, tree)
     return Snapshot(tree["tables"], tree["net"]), tree["masks"]
+
+
+def _sha256(tree: Any) -> np.ndarray:
+    """Of all leaves' bytes in tree order; Orbax restores flipped bits in silence."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        digest.update(np.ascontiguousarray(leaf))
+    return np.frombuffer(digest.digest(), np.uint8)

@@ -64,7 +64,7 @@ class Fit(NamedTuple):
 
 
 class NonFiniteLoss(ArithmeticError):
-    """A training loss became infinite or NaN; the message names step and task."""
+    """A loss or prediction became infinite or NaN; names the step and the task."""
 
 
 def regret(task: Task, value: float | None, labels: Mapping[str, np.ndarray]) -> float:
@@ -109,7 +109,8 @@ def fit(
       on_epoch: called after each epoch with its record and a snapshot.
 
     Raises:
-      NonFiniteLoss: names the first step and the task whose loss it was.
+      NonFiniteLoss: names the first step and the task whose loss it was, or the
+        task whose predictions its last step broke.
     """
     epoch_program = make_epoch(setup)
     gates = make_gates(setup, state.net, task_masks)
@@ -123,7 +124,8 @@ def fit(
         state, step_losses = epoch_program(state, task_masks, gates, train, orders)
         means = _check_finite(step_losses, first_step=(epoch - 1) * plan.steps)
         snapshot = snapshot_of(state)
-        values = _validate(setup, snapshot, task_masks, validation, labels)
+        step = epoch * plan.steps
+        values = _validate(setup, snapshot, task_masks, validation, labels, step)
         parts = {t.name: regret(t, values[t.name], labels) for t in tasks}
         record = EpochRecord(epoch, means, values, parts)
         history.append(record)
@@ -140,25 +142,30 @@ def fit(
 
 
 def _check_finite(step_losses, first_step: int) -> dict[str, float]:
-    means = {}
-    for task, values in step_losses.items():
-        values = np.asarray(values)
-        wrong = ~np.isfinite(values)
-        if wrong.any():
-            at = int(np.argmax(wrong))
-            raise NonFiniteLoss(
-                f"the loss of task {task!r} became {values[at]} at step"
-                f" {first_step + at + 1}; lower optimiser.learning-rate or look at"
-                " the rows of that step"
-            )
-        means[task] = float(values.mean())
-    return means
+    values = {task: np.asarray(column) for task, column in step_losses.items()}
+    wrong = ~np.isfinite(np.stack(list(values.values()), axis=1))
+    if wrong.any():
+        at, column = np.argwhere(wrong)[0]
+        task = list(values)[column]
+        raise NonFiniteLoss(
+            f"the loss of task {task!r} became {values[task][at]} at step"
+            f" {first_step + at + 1}; lower optimiser.learning-rate or look at"
+            " the rows of that step"
+        )
+    return {task: float(column.mean()) for task, column in values.items()}
 
 
-def _validate(setup, snapshot, task_masks, rows, labels) -> dict[str, float | None]:
+def _validate(
+    setup, snapshot, task_masks, rows, labels, step: int
+) -> dict[str, float | None]:
     predictions = predict_all(setup, snapshot, task_masks, rows)
     values = {}
     for name, prediction in predictions.items():
+        if not np.isfinite(prediction).all():
+            raise NonFiniteLoss(
+                f"task {name!r} no longer predicts finite values after step {step};"
+                " lower optimiser.learning-rate"
+            )
         task = setup.schema.task(name)
         inside = task.inside(labels)
         score = metrics.auc if task.metric == "auc" else metrics.mse

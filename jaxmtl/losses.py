@@ -7,7 +7,7 @@ that a batch without any labelled row has loss zero and not NaN.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,17 @@ def task_loss(
         the LT4REC authors' code for CTR) or `squared` (on the prediction).
       weight: float32 [batch] that multiplies each row's loss, or None. The
         count is that of rows: a weight above 1 shifts the balance among them.
+
+    Raises:
+      ValueError: the loss is unknown, or a cross-entropy on amounts.
     """
+    if name not in get_args(LossName):
+        raise ValueError(f"loss {name!r} is none of {list(get_args(LossName))}")
+    if name != "squared" and not task.is_probability:
+        raise ValueError(
+            f"task {task.name!r} has labels up to {task.high:g}, on which loss {name!r}"
+            " has no minimum; use 'squared'"
+        )
     label = batch.rows.labels[task.name]
     counts = task.inside(batch.rows.labels) & batch.valid
     label = jnp.where(counts, label, 0)  # NaN would survive a product with zero

@@ -98,7 +98,7 @@ def density(mask: Mask | None) -> float:
 def layer_density(mask: Mask) -> dict[str, float]:
     """Path of each prunable kernel -> the fraction of its weights kept."""
     leaves = jax.tree_util.tree_leaves_with_path(mask)
-    return {path_name(path): float(np.mean(leaf)) for path, leaf in leaves}
+    return {path_name(path): float(np.mean(np.asarray(leaf))) for path, leaf in leaves}
 
 
 def overlap(a: Mask, b: Mask) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -98,6 +98,20 @@ class Setup:
     summed: bool = False
     moving: Moving = "gated"
     conflict: Conflict | None = None
+
+    def __post_init__(self):
+        choices = {"architecture": models.ARCHITECTURES, "moving": get_args(Moving)}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} {getattr(self, name)!r} is none of {list(known)}"
+                )
+        without = set(self.tasks) - set(dict(self.task_losses))
+        if without:
+            raise ValueError(f"no loss for {sorted(without)}; add it to task_losses")
+        reserved = {SHARED, EVERY} & set(self.tasks)
+        if reserved:
+            raise ValueError(f"{sorted(reserved)} cannot name a task; rename it")
 
     @property
     def model(self) -> Model:
@@ -217,22 +231,23 @@ def make_step(setup: Setup, kind: str) -> Callable[..., tuple]:
         return total, means
 
     def step(state: TrainState, task_masks, gates, batch: Batch):
-        counted = functools.reduce(
-            jnp.logical_or, (t.inside(batch.rows.labels) for t in tasks)
-        )
-        counted &= batch.valid
+        inside = {t.name: t.inside(batch.rows.labels) & batch.valid for t in tasks}
+        inside[SHARED] = functools.reduce(jnp.logical_or, inside.values())
+        stacks = [stack for stack in state.tables if stack in inside]
         # A row that no loss counts must not age the moments of its ids either.
-        ids = jnp.where(counted[:, None], batch.rows.ids, PADDING)
-        rows = batch.rows._replace(ids=ids)
-        stacked = embedding.stacked_ids(setup.schema, ids)
-        stacks = [
-            s for s in state.tables if s == SHARED or s in {t.name for t in tasks}
-        ]
-        gathered = {s: embedding.gather(state.tables[s].rows, stacked) for s in stacks}
+        stacked = {
+            s: embedding.stacked_ids(
+                setup.schema, jnp.where(inside[s][:, None], batch.rows.ids, PADDING)
+            )
+            for s in stacks
+        }
+        gathered = {
+            s: embedding.gather(state.tables[s].rows, stacked[s]) for s in stacks
+        }
         (_, means), (net_gradient, row_gradients) = jax.value_and_grad(
             objective, argnums=(0, 1), has_aux=True
-        )(state.net, gathered, task_masks, Batch(rows, counted))
-        any_row = jnp.any(counted)
+        )(state.net, gathered, task_masks, batch)
+        any_row = jnp.any(inside[SHARED])
         net, moments = optim.update(
             setup.adam,
             state.net,
@@ -243,7 +258,7 @@ def make_step(setup: Setup, kind: str) -> Callable[..., tuple]:
         tables = {
             s: embedding.lazy_adam(
                 state.tables[s],
-                stacked.reshape(-1),
+                stacked[s].reshape(-1),
                 row_gradients[s].reshape(-1, row_gradients[s].shape[-1]),
                 learning_rate=setup.adam.learning_rate,
                 b1=setup.adam.b1,

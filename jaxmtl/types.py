@@ -68,6 +68,13 @@ class Task:
     high: float = 1.0
     metric: Literal["auc", "mse"] = "auc"
 
+    def __post_init__(self):
+        if self.kind == "continuous" and self.metric == "auc":
+            raise ValueError(
+                f"task {self.name!r} is continuous, but AUC needs labels 0 and 1;"
+                ' judge it by metric="mse"'
+            )
+
     @property
     def is_probability(self) -> bool:
         """Whether the prediction is squashed into [0, 1]."""
@@ -194,23 +201,29 @@ class Schema:
         )
 
     def to_json(self) -> str:
+        """The schema as text, for `from_json`."""
         return json.dumps(dataclasses.asdict(self), indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> Schema:
+        """The schema whose `to_json` is `text`.
+
+        Raises:
+          ValueError: it is none: no JSON, or a key is unknown or missing.
+        """
         raw = json.loads(text)
-        known = {f.name for f in dataclasses.fields(cls)}
-        if not isinstance(raw, dict) or set(raw) - known:
-            raise ValueError(
-                f"a schema is an object with the keys {sorted(known)}; got"
-                f" {sorted(raw) if isinstance(raw, dict) else type(raw).__name__}"
-            )
         kinds = {"fields": Field, "vocabularies": Vocabulary, "tasks": Task}
-        for key, kind in kinds.items():
-            raw[key] = tuple(kind(**item) for item in raw[key])
-        for key in ("numeric", "extras", "segments"):
-            raw[key] = tuple(raw[key])
-        return cls(**raw)
+        try:
+            for key, kind in kinds.items():
+                raw[key] = tuple(kind(**item) for item in raw[key])
+            for key in ("numeric", "extras", "segments"):
+                raw[key] = tuple(raw[key])
+            return cls(**raw)
+        except (KeyError, TypeError) as error:
+            keys = [field.name for field in dataclasses.fields(cls)]
+            raise ValueError(
+                f"{error!r}; a schema is an object with the keys {keys}"
+            ) from error
 
 
 class Rows(NamedTuple):
@@ -280,32 +293,7 @@ class Model(NamedTuple):
 
 def check_rows(schema: Schema, rows: Rows, where: str) -> None:
     """Raises ValueError, naming row and column, where rows break their schema."""
-    n = rows.num_rows
-    shapes = {
-        "ids": (rows.ids.shape, (n, schema.slots)),
-        "numeric": (rows.numeric.shape, (n, len(schema.numeric))),
-        **{
-            f"label {t.name}": (np.shape(rows.labels.get(t.name)), (n,))
-            for t in schema.tasks
-        },
-        **{f"extra {e}": (np.shape(rows.extras.get(e)), (n,)) for e in schema.extras},
-        **{f"group {g}": (np.shape(rows.groups.get(g)), (n,)) for g in GROUPS},
-    }
-    for name, (given, wanted) in shapes.items():
-        if tuple(given) != wanted:
-            raise ValueError(
-                f"{where}: {name} has shape {tuple(given)}, schema {schema.name}"
-                f" asks for {wanted}"
-            )
-    unknown = (set(rows.labels) - {t.name for t in schema.tasks}) | (
-        set(rows.extras) - set(schema.extras)
-    )
-    if unknown:
-        raise ValueError(
-            f"{where}: unknown column(s) {sorted(unknown)}; schema {schema.name}"
-            f" knows labels {[t.name for t in schema.tasks]} and extras"
-            f" {list(schema.extras)}"
-        )
+    _check_columns(schema, rows, where)
     _check_ids(schema, rows.ids, where)
     for task in schema.tasks:
         label = np.asarray(rows.labels[task.name])
@@ -316,7 +304,7 @@ def check_rows(schema: Schema, rows: Rows, where: str) -> None:
         if wrong.any():
             at = int(np.argmax(wrong))
             raise ValueError(
-                f"{where}, row {at}: label {task.name}={label[at]!r} lies outside"
+                f"{where}, row {at}: label {task.name}={label[at]} lies outside"
                 f" {'{0, 1}' if task.kind == 'binary' else f'[0, {high:g}]'};"
                 " correct the row, or make it NaN if the label is missing"
             )
@@ -326,6 +314,34 @@ def check_rows(schema: Schema, rows: Rows, where: str) -> None:
             f"{where}, row {at}: numeric feature {schema.numeric[column]!r} is"
             f" {rows.numeric[at, column]}; numeric features must be finite"
         )
+
+
+def _check_columns(schema: Schema, rows: Rows, where: str) -> None:
+    n, labels = rows.num_rows, [t.name for t in schema.tasks]
+    wanted = {
+        "ids": (rows.ids, np.int32, (n, schema.slots)),
+        "numeric": (rows.numeric, np.float32, (n, len(schema.numeric))),
+    }
+    parts = {
+        "label": (rows.labels, labels, np.float32),
+        "extra": (rows.extras, schema.extras, np.float32),
+        "group": (rows.groups, GROUPS, np.int32),
+    }
+    for part, (columns, names, dtype) in parts.items():
+        if set(columns) != set(names):
+            raise ValueError(
+                f"{where}: {part}s are {sorted(columns)}, schema {schema.name} asks"
+                f" for {sorted(names)}; missing: {sorted(set(names) - set(columns))},"
+                f" unknown: {sorted(set(columns) - set(names))}"
+            )
+        for name in names:
+            wanted[f"{part} {name}"] = (columns[name], dtype, (n,))
+    for name, (column, dtype, shape) in wanted.items():
+        if column.shape != shape or column.dtype != dtype:
+            raise ValueError(
+                f"{where}: {name} is {column.dtype} {column.shape}, schema"
+                f" {schema.name} asks for {np.dtype(dtype)} {shape}"
+            )
 
 
 def _check_ids(schema: Schema, ids: np.ndarray, where: str) -> None:

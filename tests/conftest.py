@@ -1,12 +1,16 @@
 """A small planted log that all tests share, and the folder of real data."""
 
+import dataclasses
 import os
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from jaxmtl.data.log import Log
+from jaxmtl.optim import Adam
+from jaxmtl.train import Setup
 from jaxmtl.types import Field, Rows, Schema, Task, Vocabulary
 
 
@@ -69,6 +73,50 @@ def make_rows(n: int, seed: int) -> Rows:
         {"duration": f32(rng.integers(5, 300, n)), "truth.click": f32(p)},
         {"user": user.astype(np.int32), "item": item.astype(np.int32)},
     )
+
+
+def make_setup(**changes) -> Setup:
+    """A net of some hundred weights over the planted log."""
+    setup = Setup(
+        schema=make_schema(),
+        tasks=("click", "watch"),
+        architecture="shared_trunk",
+        hidden=(8, 6),
+        cross="inner",
+        dim=4,
+        adam=Adam(0.02),
+        task_losses=(("click", "log"), ("watch", "squared"), ("like", "focal")),
+        init_scale=0.3,
+    )
+    return dataclasses.replace(setup, **changes)
+
+
+def assert_same_bits(got, expected) -> None:
+    """Two trees of one structure hold the same bits."""
+    pairs = zip(
+        jax.tree_util.tree_leaves_with_path(got),
+        jax.tree_util.tree_leaves_with_path(expected),
+        strict=True,
+    )
+    for (path, a), (other, b) in pairs:
+        assert path == other
+        a, b = np.asarray(a), np.asarray(b)
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
+
+
+def assert_close(got, expected, rtol: float = 1e-5, atol: float = 1e-6) -> None:
+    """Two trees of one structure are equal within a tolerance."""
+    compare = lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+    jax.tree.map(compare, got, expected)
+
+
+@pytest.fixture
+def float64():
+    """Lets JAX compute in float64, to compare with an oracle to its last digits."""
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
 
 
 @pytest.fixture(scope="session")

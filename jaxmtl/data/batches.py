@@ -8,6 +8,7 @@ the tasks' batches, and a task's batches are the same alone and in company.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -85,9 +86,10 @@ class Plan:
         most: no step is left with a handful of rows at the epoch's end.
         """
         orders = {}
-        for number, kind in enumerate(self._rows):
-            index, count = self._rows[kind], self._counts[kind]
-            generator = np.random.default_rng([seed, epoch, number])
+        for kind, index in self._rows.items():
+            count = self._counts[kind]
+            # By name: a task's number would depend on the company it keeps.
+            generator = np.random.default_rng([seed, epoch, zlib.crc32(kind.encode())])
             drawn = [
                 generator.permutation(index) for _ in range(-(-count // len(index)))
             ]

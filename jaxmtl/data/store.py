@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -75,30 +74,32 @@ def prepare(
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
     folder = Path(cache) / f"{name}-{fingerprint}"
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        log = _write_once(folder, name, make_log, text)
+        counts = ", ".join(f"{key} {n:,}" for key, n in log.counts.items())
+        say(f"prepared {name}: rows {counts}")
+    return open_columns(folder, fingerprint)
+
+
+def _write_once(
+    folder: Path, name: str, make_log: Callable[[], Log], identity: str
+) -> Log:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{folder.name}."
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as temporary:
+        # One level down: a temporary folder can be read by its owner alone.
+        work, log = Path(temporary) / folder.name, make_log()
+        _write(work, name, log, identity)
         try:
-            _write(work, name, make_log(), text)
             os.replace(work, folder)
         except OSError:
             if not folder.exists():  # else another process prepared it first
                 raise
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-        dataset = open_columns(folder, fingerprint)
-        counts = ", ".join(f"{key} {n:,}" for key, n in dataset.counts.items())
-        say(f"prepared {name}: rows {counts}")
-    return open_columns(folder, fingerprint)
+    return log
 
 
 def _write(work: Path, name: str, log: Log, identity: str) -> None:
     rows = build(work / "tfds", name, log)
     for split in SPLITS:
-        if not rows.get(split):
-            raise ValueError(
-                f"{name}: split {split!r} holds no row; counts {log.counts};"
-                " use a larger log or other split bounds"
-            )
         _write_columns(work / split, rows[split], read_blocks(work / "tfds", split))
     about = {
         "schema": json.loads(log.schema.to_json()),
@@ -152,7 +153,7 @@ def open_columns(folder: Path, fingerprint: str) -> Dataset:
         about = json.loads((folder / "about.json").read_text())
         schema = Schema.from_json(json.dumps(about["schema"]))
         counts, notes = about["counts"], tuple(about["notes"])
-        rows = about["rows"]
+        rows = {split: about["rows"][split] for split in SPLITS}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{folder / 'about.json'}: {error}; delete {folder} to prepare it again"
@@ -166,7 +167,7 @@ def _open_split(folder: Path, schema: Schema, n: int) -> Rows:
         path = folder / f"{name}.npy"
         try:
             mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise ValueError(
                 f"{path}: {error}; delete {folder.parent} to prepare it again"
             ) from error

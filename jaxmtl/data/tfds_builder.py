@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from jaxmtl.data.log import Log
+from jaxmtl.data.log import SPLITS, Log
 from jaxmtl.types import GROUPS, Rows, check_rows
 
 
@@ -59,15 +59,20 @@ class MultiTaskLog(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager):
         del dl_manager  # sources bring their own files
-        return {split: self._generate_examples(split) for split in self._log.splits}
+        return {split: self._generate_examples(split) for split in SPLITS}
 
     def _generate_examples(self, split: str):
         self.rows[split] = 0
-        for number, rows in enumerate(self._log.splits[split]):
+        for number, rows in enumerate(self._log.splits.get(split, ())):
             check_rows(self._log.schema, rows, f"{split}, block {number}")
             self.rows[split] += rows.num_rows
             example = rows._asdict()
             yield number, {name: example[name] for name in self.info.features}
+        if not self.rows[split]:
+            raise ValueError(
+                f"split {split!r} holds no row; counts {self._log.counts}; use a larger"
+                " log or other split bounds"
+            )
 
 
 def build(folder: Path, name: str, log: Log) -> dict[str, int]:
@@ -77,7 +82,8 @@ def build(folder: Path, name: str, log: Log) -> dict[str, int]:
       Split -> its number of rows.
 
     Raises:
-      ValueError: a block breaks the schema; names split, block, row and column.
+      ValueError: a block breaks the schema (names split, block, row and column),
+        or a split holds no row.
     """
     with _quiet():
         builder = MultiTaskLog(log=log, config=name, data_dir=str(folder))

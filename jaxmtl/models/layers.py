@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -25,7 +25,12 @@ def crossed(vectors: Array, cross: Cross) -> Array:
 
     Returns:
       float32 [batch, width].
+
+    Raises:
+      ValueError: `cross` is none of these.
     """
+    if cross not in get_args(Cross):
+        raise ValueError(f"cross {cross!r} is none of {list(get_args(Cross))}")
     batch, fields, _ = vectors.shape
     flat = vectors.reshape(batch, -1)
     if cross == "elementwise":

@@ -1,0 +1,174 @@
+"""Masks say what a task sees, gates what its step may move."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import assert_same_bits
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from jaxmtl import masks
+
+SHAPES = {"layer00": (3, 5), "layer01": (5, 2)}
+few = settings(max_examples=40, deadline=None)
+
+
+def make_net():
+    layers = {
+        name: {"kernel": jnp.full(shape, 2.0), "bias": jnp.full(shape[1], 3.0)}
+        for name, shape in SHAPES.items()
+    }
+    head = {"kernel": jnp.ones((2, 1)), "bias": jnp.zeros(1)}
+    tasks = {task: {"head": head} for task in ("click", "watch")}
+    return {"shared": layers, "tasks": tasks}
+
+
+def make_mask(layer00, layer01):
+    kernels = {"layer00": jnp.asarray(layer00), "layer01": jnp.asarray(layer01)}
+    head = {"kernel": None, "bias": None}
+    return {
+        "shared": {name: {"kernel": k, "bias": None} for name, k in kernels.items()},
+        "tasks": {task: {"head": head} for task in ("click", "watch")},
+    }
+
+
+@st.composite
+def drawn_masks(draw):
+    return make_mask(*(draw(hnp.arrays(bool, shape)) for shape in SHAPES.values()))
+
+
+ROW = np.zeros((3, 5), bool)
+ROW[0] = True
+COLUMN = np.zeros((3, 5), bool)
+COLUMN[:, 0] = True
+NONE, ALL = np.zeros((5, 2), bool), np.ones((5, 2), bool)
+
+
+def test_dense_mask_covers_the_shared_kernels_alone():
+    assert_same_bits(masks.full(make_net()), make_mask(ROW | True, ALL))
+
+
+def test_dense_mask_needs_shapes_alone():
+    shapes = jax.eval_shape(make_net)
+    assert_same_bits(masks.full(shapes), make_mask(ROW | True, ALL))
+
+
+def test_apply_zeroes_what_the_mask_lacks_and_nothing_else():
+    net = make_net()
+    seen = masks.apply(net, make_mask(ROW, ALL))
+    expected = net["shared"]["layer00"]["kernel"].at[1:].set(0)
+    np.testing.assert_array_equal(seen["shared"]["layer00"]["kernel"], expected)
+    seen["shared"]["layer00"]["kernel"] = net["shared"]["layer00"]["kernel"]
+    assert_same_bits(seen, net)
+
+
+def test_no_mask_changes_nothing():
+    assert masks.apply(net := make_net(), None) is net
+
+
+def test_weight_outside_the_mask_gets_no_gradient_even_if_infinite():
+    """A product with zero would turn what is infinite into NaN."""
+    net = make_net()
+    net["shared"]["layer00"]["kernel"] *= jnp.inf
+    mask = make_mask(ROW & False, ALL)
+    total = lambda net: sum(jnp.sum(x) for x in jax.tree.leaves(masks.apply(net, mask)))
+    value, gradient = jax.value_and_grad(total)(net)
+    assert np.isfinite(value)
+    assert not gradient["shared"]["layer00"]["kernel"].any()
+    assert (gradient["shared"]["layer01"]["kernel"] == 1).all()
+
+
+def test_gates_open_the_mask_the_biases_and_the_own_head():
+    gates = masks.gates(make_net(), {"click": make_mask(ROW, NONE)})
+    np.testing.assert_array_equal(gates["shared"]["layer00"]["kernel"], ROW)
+    np.testing.assert_array_equal(gates["shared"]["layer01"]["kernel"], NONE)
+    assert all(bool(layer["bias"]) for layer in gates["shared"].values())
+    assert all(bool(gate) for gate in jax.tree.leaves(gates["tasks"]["click"]))
+    assert not any(bool(gate) for gate in jax.tree.leaves(gates["tasks"]["watch"]))
+
+
+def test_gates_of_several_tasks_open_what_any_of_them_sees():
+    both = {"click": make_mask(ROW, NONE), "watch": make_mask(COLUMN, NONE)}
+    gates = masks.gates(make_net(), both)
+    np.testing.assert_array_equal(gates["shared"]["layer00"]["kernel"], ROW | COLUMN)
+    assert all(bool(gate) for gate in jax.tree.leaves(gates["tasks"]))
+
+
+def test_gates_are_open_to_a_task_without_mask():
+    gates = masks.gates(make_net(), {"click": make_mask(ROW, NONE), "watch": None})
+    assert all(bool(gate) for gate in jax.tree.leaves(gates))
+
+
+def test_gates_broadcast_over_a_net_without_shared_layers():
+    net = make_net() | {"shared": {}}
+    assert masks.full(net)["shared"] == {}
+    gates = masks.gates(net, {"click": masks.full(net)})
+    assert gates["shared"] == {}
+    assert bool(gates["tasks"]["click"]["head"]["kernel"])
+
+
+def test_counts_densities_and_overlap_by_hand():
+    a, b = make_mask(ROW, NONE), make_mask(COLUMN, ALL)
+    assert (masks.count(a), masks.count(b)) == (5, 13)
+    assert masks.density(a) == 5 / 25
+    assert masks.density(None) == 1
+    assert masks.layer_density(b) == {
+        "shared/layer00/kernel": 3 / 15,
+        "shared/layer01/kernel": 1,
+    }
+    assert masks.overlap(a, b) == 1 / 17  # the corner, of 5 + 3 - 1 + 10
+    assert masks.overlap(make_mask(ROW, NONE), make_mask(~ROW, ALL)) == 0
+    nothing = make_mask(ROW & False, NONE)
+    assert masks.overlap(nothing, nothing) == 1
+    assert_same_bits(masks.union([a, b]), make_mask(ROW | COLUMN, ALL))
+
+
+def test_net_without_prunable_weights_is_dense():
+    assert masks.density(masks.full(make_net() | {"shared": {}})) == 1
+
+
+@few
+@given(drawn_masks(), drawn_masks())
+def test_union_overlap_and_count_agree(a, b):
+    union = masks.union([a, b])
+    both = masks.count(a) + masks.count(b) - masks.count(union)
+    size = masks.count(union)
+    assert masks.overlap(a, b) == masks.overlap(b, a) == (both / size if size else 1)
+    assert masks.overlap(a, a) == 1
+
+
+@few
+@given(drawn_masks())
+def test_packed_masks_come_back(mask):
+    packed = masks.pack(mask)
+    assert {k: v.shape for k, v in packed.items()} == {
+        "shared/layer00/kernel": (2,),
+        "shared/layer01/kernel": (2,),
+    }
+    assert_same_bits(masks.unpack(packed, masks.full(make_net())), mask)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda p: {"shared/layer00/kernel": p["shared/layer00/kernel"]},
+            "belongs to another architecture",
+        ),
+        (lambda p: p | {"x": np.zeros(1, np.uint8)}, "belongs to another architecture"),
+        (
+            lambda p: p | {"shared/layer01/kernel": np.zeros(3, np.uint8)},
+            r"at shared/layer01/kernel has \(3,\) of uint8.*\(5, 2\) needs 2 bytes",
+        ),
+        (
+            lambda p: p | {"shared/layer00/kernel": np.zeros(2, bool)},
+            "at shared/layer00/kernel has.*of bool",
+        ),
+    ],
+)
+def test_packed_mask_of_another_net_is_refused(change, message):
+    full = masks.full(make_net())
+    with pytest.raises(ValueError, match=message):
+        masks.unpack(change(masks.pack(full)), full)

@@ -1,0 +1,478 @@
+"""A step moves what its gates open and its batch touches, and nothing else."""
+
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import assert_close, assert_same_bits, make_rows, make_setup
+
+from jaxmtl import masks, train
+from jaxmtl.data.batches import Plan
+from jaxmtl.types import Rows
+
+KEY = jax.random.key(0)
+MOVING = ("gated", "per_task", "leaky")
+OWN = make_setup(own_dims=(("watch", 2),))
+SUM = make_setup(
+    own_dims=(("watch", 2),),
+    summed=True,
+    task_weights=(("click", 0.5), ("watch", 3.0)),
+    conflict=train.Conflict("watch", 5.0, None),
+)
+SLOTS = 40
+"""Of every batch that is stepped on alone: one shape, one compilation."""
+
+
+class World(NamedTuple):
+    """All that a training takes besides its state."""
+
+    setup: train.Setup
+    masks: dict
+    gates: dict
+    plan: Plan
+    rows: Rows
+
+
+def start(setup) -> train.TrainState:
+    """The state of `make_init`, compiled once for setups that start alike."""
+    plain = make_setup(own_dims=setup.own_dims)
+    if setup.moving == "per_task":
+        plain = make_setup(moving="per_task")
+    return train.make_init(plain)(KEY)
+
+
+@functools.cache
+def make_world(setup, seed=0, n=96) -> World:
+    """Every task sees a random half of the trunk."""
+    rng, rows = np.random.default_rng(seed), make_rows(n, seed=1)
+    net = jax.device_get(start(setup).net)
+    draw = lambda mask: jnp.asarray(rng.random(mask.shape) < 0.5)
+    drawn = {t: jax.tree.map(draw, masks.full(net)) for t in setup.tasks}
+    gates = train.make_gates(setup, net, drawn)
+    tasks = [setup.schema.task(name) for name in setup.tasks]
+    plan = Plan(rows, tasks, 32, summed=setup.summed)
+    return World(setup, drawn, gates, plan, jax.tree.map(jnp.asarray, rows))
+
+
+@functools.cache
+def compiled_step(setup, kind):
+    return jax.jit(train.make_step(setup, kind))
+
+
+def one_step(world, state, kind, index, step=None):
+    padded = np.full(SLOTS, -1, np.int32)
+    padded[: len(index)] = index
+    step = step or compiled_step(world.setup, kind)
+    batch = train.take(world.rows, padded)
+    return step(state, world.masks, world.gates[kind], batch)
+
+
+def one_epoch(world, state, epoch=1, seed=0):
+    program, orders = train.make_epoch(world.setup), world.plan.orders(seed, epoch)
+    return program(state, world.masks, world.gates, world.rows, orders)
+
+
+@functools.cache
+def warm(setup):
+    """A state in which all that a task sees has momentum."""
+    return one_epoch(make_world(setup), start(setup))[0]
+
+
+def slots(state, kind):
+    """The values and moments of a kind of step: all that gates hold back."""
+    moments = state.moments.get(kind, state.moments.get("all"))
+    return {"net": state.net, **moments._asdict()}
+
+
+def kernels(tree):
+    return {name: np.asarray(layer["kernel"]) for name, layer in tree["shared"].items()}
+
+
+def rows_of(table):
+    """What a step may change of a table; the scratch space is none of it."""
+    return jax.device_get(table._replace(owner=0))
+
+
+@pytest.mark.parametrize("moving", MOVING)
+def test_weight_in_the_other_tasks_mask_alone_moves_only_where_updates_leak(moving):
+    world = make_world(make_setup(moving=moving))
+    before, index = warm(world.setup), world.plan.orders(0, 2)["watch"][0]
+    after, _ = one_step(world, before, "watch", index)
+    momentum = kernels(slots(before, "click")["mean"])
+    sees = {task: kernels(mask) for task, mask in world.masks.items()}
+    old, new = slots(before, "watch"), slots(after, "watch")
+    for layer in ("layer00", "layer01"):
+        theirs = sees["click"][layer] & ~sees["watch"][layer]
+        pushed = theirs & (momentum[layer] != 0)
+        assert pushed.sum() > 5  # a plain Adam would move these
+        moved = kernels(new["net"])[layer] != kernels(old["net"])[layer]
+        assert moved[sees["watch"][layer]].mean() > 0.5
+        if moving == "leaky":
+            assert moved[pushed].all()
+            continue
+        for part in old:
+            kept = [kernels(tree[part])[layer][theirs] for tree in (old, new)]
+            np.testing.assert_array_equal(*kept, err_msg=part)
+
+
+@pytest.mark.parametrize("moving", MOVING)
+def test_head_of_the_other_task_moves_only_where_updates_leak(moving):
+    world = make_world(make_setup(moving=moving))
+    before, index = warm(world.setup), world.plan.orders(0, 2)["watch"][0]
+    after, _ = one_step(world, before, "watch", index)
+    if moving == "leaky":
+        moved = after.net["tasks"]["click"]["head"]["kernel"]
+        assert (moved != before.net["tasks"]["click"]["head"]["kernel"]).all()
+    else:
+        old, new = slots(before, "watch"), slots(after, "watch")
+        for part in old:
+            assert_same_bits(new[part]["tasks"]["click"], old[part]["tasks"]["click"])
+
+
+def test_tasks_with_moments_of_their_own_leave_the_others_alone():
+    world = make_world(make_setup(moving="per_task"))
+    before, index = warm(world.setup), world.plan.orders(0, 2)["watch"][0]
+    after, _ = one_step(world, before, "watch", index)
+    assert set(after.moments) == {"click", "watch"}
+    assert_same_bits(after.moments["click"], before.moments["click"])
+
+
+@pytest.mark.parametrize("moving", MOVING)
+def test_weight_outside_both_masks_never_moves(moving):
+    world = make_world(make_setup(moving=moving))
+    before = kernels(start(world.setup).net)
+    after = kernels(warm(world.setup).net)
+    seen = kernels(masks.union(world.masks.values()))
+    for layer, kept in before.items():
+        assert (~seen[layer]).sum() > 5
+        np.testing.assert_array_equal(after[layer][~seen[layer]], kept[~seen[layer]])
+        assert (after[layer] != kept)[seen[layer]].mean() > 0.8
+
+
+def stacked(ids):
+    """Rows of the stacked table that some ids of the planted log name."""
+    first = np.array([0, 21, 52, 52, 52, 21])
+    return np.unique((ids + first)[ids >= 0])
+
+
+def test_step_moves_the_embeddings_of_its_labelled_rows_and_no_others():
+    """Rows that were not clicked are no business of the task judged on clicks."""
+    world = make_world(make_setup())
+    before, index = warm(world.setup), np.arange(12)
+    after, _ = one_step(world, before, "watch", index)
+    clicked = index[np.asarray(world.rows.labels["click"])[index] > 0]
+    assert 0 < len(clicked) < len(index)
+    met = stacked(np.asarray(world.rows.ids)[clicked])
+    others = np.setdiff1d(np.arange(60), met)
+    old, new = rows_of(before.tables["shared"]), rows_of(after.tables["shared"])
+    assert np.abs(old.mean[others]).sum() > 0  # a dense Adam would move these
+    for name in ("rows", "mean", "square", "count"):
+        kept = [getattr(table, name)[others] for table in (old, new)]
+        np.testing.assert_array_equal(*kept, err_msg=name)
+    np.testing.assert_array_equal(new.count[met], old.count[met] + 1)
+
+
+@pytest.mark.parametrize("moving", MOVING)
+def test_batch_without_a_labelled_row_moves_nothing(moving):
+    world = make_world(make_setup(moving=moving))
+    before = warm(world.setup)
+    index = np.flatnonzero(np.asarray(world.rows.labels["click"]) == 0)[:12]
+    after, losses = one_step(world, before, "watch", index)
+    assert losses == {"watch": 0}
+    for stack, table in before.tables.items():
+        assert_same_bits(rows_of(after.tables[stack]), rows_of(table))
+    assert_same_bits(after.net, before.net)
+    assert_same_bits(after.moments, before.moments)
+    assert after.step == before.step + 1
+
+
+def test_padding_changes_nothing():
+    """Empty slots read row 0; neither its labels nor its ids may count."""
+    world = make_world(make_setup())
+    before, index = warm(world.setup), np.arange(1, 13)
+    gaps = np.full(SLOTS, -1)
+    gaps[1:25:2] = index
+    batch = train.take(world.rows, index)
+    step = compiled_step(world.setup, "click")
+    expected, loss = step(before, world.masks, world.gates["click"], batch)
+    after, padded_loss = one_step(world, before, "click", gaps)
+    assert_close(padded_loss, loss)
+    assert_close(after.net, expected.net)
+    tables = [rows_of(state.tables["shared"]) for state in (after, expected)]
+    assert_close(*tables)
+    np.testing.assert_array_equal(tables[0].count, tables[1].count)
+
+
+def test_own_view_moves_in_its_tasks_steps_alone():
+    world, first = make_world(OWN), start(OWN)
+    before, _ = one_step(world, first, "watch", np.arange(24))
+    assert (before.tables["watch"].count != first.tables["watch"].count).any()
+    after, _ = one_step(world, before, "click", np.arange(24))
+    assert_same_bits(after.tables["watch"], before.tables["watch"])
+    assert (after.tables["shared"].count != before.tables["shared"].count).any()
+
+
+def test_own_view_moves_on_its_tasks_rows_alone_in_a_step_on_the_sum():
+    world, index = make_world(SUM), np.arange(12)
+    after, _ = one_step(world, start(SUM), "all", index)
+    clicked = index[np.asarray(world.rows.labels["click"])[index] > 0]
+    assert 0 < len(clicked) < len(index)
+    for stack, counted in (("watch", clicked), ("shared", index)):
+        met = stacked(np.asarray(world.rows.ids)[counted])
+        count = np.asarray(after.tables[stack].count)
+        np.testing.assert_array_equal(np.flatnonzero(count), met)
+
+
+def test_epoch_is_its_steps_one_after_the_other():
+    world = make_world(make_setup())
+    looped = start(world.setup)
+    orders = world.plan.orders(0, 1)
+    losses = {"click": [], "watch": []}
+    for number in range(world.plan.steps):
+        for kind in ("click", "watch"):
+            index = orders[kind][number]
+            looped, loss = one_step(world, looped, kind, index)
+            losses[kind].append(loss[kind])
+    end, scanned = one_epoch(world, start(world.setup))
+    assert end.step == looped.step == 2 * world.plan.steps
+    assert_close(scanned, {task: np.array(part) for task, part in losses.items()})
+    assert_close(end.net, looped.net, rtol=1e-4, atol=1e-5)
+    for name in ("rows", "mean", "square", "count"):
+        tables = [getattr(s.tables["shared"], name) for s in (end, looped)]
+        assert_close(*tables, rtol=1e-4, atol=1e-5)
+
+
+def test_eager_and_compiled_steps_agree():
+    world, index = make_world(make_setup()), np.arange(20)
+    before, eager = warm(world.setup), train.make_step(world.setup, "click")
+    expected, loss = one_step(world, before, "click", index, eager)
+    after, compiled_loss = one_step(world, before, "click", index)
+    assert_close(compiled_loss, loss)
+    assert_close(after, expected)
+
+
+@pytest.mark.parametrize("moving", MOVING)
+def test_nothing_recompiles_when_masks_gates_or_orders_change(moving):
+    setup = make_setup(moving=moving)
+    state, epoch = jax.tree.map(jnp.copy, warm(setup)), train.make_epoch(setup)
+    compiled = epoch._cache_size()
+    for number, seed in enumerate((1, 2, 3)):
+        world = make_world(setup, seed)
+        state, _ = one_epoch(world, state, number, seed)
+    dense = dict.fromkeys(setup.tasks, masks.full(state.net))
+    gates = train.make_gates(setup, state.net, dense)
+    state = train.restart(setup, jax.random.key(5), train.snapshot_of(state))
+    epoch(state, dense, gates, world.rows, world.plan.orders(3, 9))
+    assert epoch._cache_size() == compiled
+    assert train.make_epoch(make_setup(moving=moving)) is epoch
+
+
+def test_predictions_under_other_masks_do_not_recompile():
+    world = make_world(make_setup())
+    snapshot = train.snapshot_of(warm(world.setup))
+    predict = functools.partial(train.predict_all, world.setup, snapshot, chunk=36)
+    first = predict(world.masks, world.rows)
+    compiled = train.make_predict(world.setup)._cache_size()
+    other = predict(make_world(world.setup, 1).masks, world.rows)
+    assert (other["click"] != first["click"]).any()
+    assert train.make_predict(world.setup)._cache_size() == compiled
+
+
+def reference_fields(table, rows):
+    """Each field's vector on the planted log, looked up one field at a time."""
+    pick = lambda column, first: table[rows.ids[:, column] + first]
+    tags = rows.ids[:, 2:5]
+    found = jnp.where((tags >= 0)[..., None], table[tags + 52], 0).sum(1)
+    mean = found / jnp.maximum((tags >= 0).sum(1), 1)[:, None]
+    return jnp.stack([pick(0, 0), pick(1, 21), mean, pick(5, 21)], 1)
+
+
+def reference_logit(task, tables, net, mask, rows):
+    """The forward pass written out over dense tables."""
+    relu = lambda x: jnp.where(x > 0, x, 0)
+    flat = lambda x: x.reshape(len(x), -1)
+    crossed = lambda x: jnp.concatenate([flat(x), flat(x @ x.mT)], 1)
+    shared, own = net["shared"], net["tasks"][task]
+    kernels = [
+        shared[name]["kernel"] * mask["shared"][name]["kernel"] for name in shared
+    ]
+    fields = crossed(reference_fields(tables["shared"], rows))
+    x = jnp.concatenate([fields, rows.numeric], 1) @ kernels[0]
+    if "branch" in own:
+        view = crossed(reference_fields(tables[task], rows))
+        x += view @ own["branch"]["kernel"]
+    x = relu(x + shared["layer00"]["bias"])
+    x = relu(x @ kernels[1] + shared["layer01"]["bias"])
+    return (x @ own["head"]["kernel"] + own["head"]["bias"])[:, 0]
+
+
+def reference_loss(task, tables, net, mask, rows):
+    """Mean loss: cross-entropy of clicks; squares of watching, short ones fivefold."""
+    p = jax.nn.sigmoid(reference_logit(task, tables, net, mask, rows))
+    click, watch = rows.labels["click"], rows.labels["watch"]
+    if task == "click":
+        return -jnp.mean(jnp.log(jnp.where(click > 0, p, 1 - p)))
+    least = jnp.where(rows.extras["duration"] > 60, 0.1, 0.2)
+    weight = jnp.where((watch > 0) & (watch < least), 5, 1)
+    return jnp.sum(click * weight * (p - watch) ** 2) / jnp.sum(click)
+
+
+def test_step_on_the_sum_adds_the_tasks_separate_gradients():
+    """0.5 · click + 3 · watch, one plain Adam on all that any task sees."""
+    world, state = make_world(SUM), start(SUM)
+    rows = jax.tree.map(lambda column: column[:SLOTS], world.rows)
+    short = jnp.where(jnp.arange(SLOTS) < 20, 0.1, 1)
+    rows.labels["watch"] = rows.labels["watch"] * short
+    first = {s: table.rows for s, table in state.tables.items()}, state.net
+    differentiate = jax.jit(
+        jax.value_and_grad(reference_loss, argnums=(1, 2)), static_argnums=0
+    )
+    losses, gradients = {}, {}
+    for task, mask in world.masks.items():
+        losses[task], gradients[task] = differentiate(task, *first, mask, rows)
+    total = jax.tree.map(lambda c, w: 0.5 * c + 3 * w, *gradients.values())
+    updates, _ = (adam := optax.adam(0.02)).update(total, adam.init(first))
+    tables, net = optax.apply_updates(first, updates)
+
+    batch = train.Batch(rows, jnp.ones(SLOTS, bool))
+    step = compiled_step(SUM, "all")
+    after, got = step(state, world.masks, world.gates["all"], batch)
+    assert_close(got, losses)
+    means = {s: table.mean for s, table in after.tables.items()}
+    scaled = jax.tree.map(lambda gradient: 0.1 * gradient, total)
+    assert_close((means, after.moments["all"].mean), scaled, rtol=1e-4, atol=1e-7)
+    assert_close(after.net, net, atol=1e-4)
+    moved = {s: table.rows for s, table in after.tables.items()}
+    assert_close(moved, tables, atol=1e-4)
+
+
+def test_predictions_are_the_same_in_chunks_and_those_of_the_formula():
+    world = make_world(make_setup())
+    snapshot = train.snapshot_of(warm(world.setup))
+    predict = functools.partial(
+        train.predict_all, world.setup, snapshot, world.masks, world.rows
+    )
+    whole, chunks = predict(), predict(chunk=36)
+    for task, mask in world.masks.items():
+        assert whole[task].shape == (96,)
+        assert_close(chunks[task], whole[task], rtol=0)
+        logit = jax.jit(reference_logit, static_argnums=0)
+        expected = jax.nn.sigmoid(logit(task, *snapshot, mask, world.rows))
+        assert_close(whole[task], expected)
+
+
+def test_parts_of_one_name_start_alike_in_any_setup():
+    """A ticket is found where joint training begins (Algorithm 1, line 11)."""
+    joint = start(OWN)
+    for task, own in (("click", ()), ("watch", OWN.own_dims)):
+        alone = train.make_init(make_setup(tasks=(task,), own_dims=own))(KEY)
+        assert_same_bits(alone.net["shared"], joint.net["shared"])
+        assert_same_bits(alone.net["tasks"][task], joint.net["tasks"][task])
+        for stack, table in alone.tables.items():
+            assert_same_bits(table, joint.tables[stack])
+    other = train.make_init(OWN)(jax.random.key(1))
+    assert (other.tables["shared"].rows != joint.tables["shared"].rows).any()
+
+
+def test_restart_takes_parameters_by_name_and_no_moments():
+    state, _ = one_step(make_world(OWN), start(OWN), "watch", range(9))
+    snapshot = train.snapshot_of(state)
+    setup = make_setup(tasks=("watch",), own_dims=OWN.own_dims)
+    state, fresh = train.restart(setup, KEY, snapshot), train.make_init(setup)(KEY)
+    own = {"watch": snapshot.net["tasks"]["watch"]}
+    assert_same_bits(state.net, {"shared": snapshot.net["shared"], "tasks": own})
+    assert_same_bits(state.moments, fresh.moments)
+    for stack, empty in fresh.tables.items():
+        expected = empty._replace(rows=snapshot.tables[stack])
+        assert_same_bits(state.tables[stack], expected)
+
+
+def test_snapshot_outlives_the_state_it_was_taken_of():
+    world = make_world(make_setup())
+    state = start(world.setup)
+    snapshot = train.snapshot_of(state)
+    kept = jax.device_get(snapshot)
+    restarted = train.restart(world.setup, KEY, snapshot)
+    for doomed in (state, restarted):
+        one_epoch(world, doomed)
+        assert doomed.net["shared"]["layer00"]["kernel"].is_deleted()
+        assert_same_bits(snapshot, kept)
+
+
+def test_same_seed_gives_the_same_bits():
+    world = make_world(make_setup())
+    ends = []
+    for _ in range(2):
+        state = start(world.setup)
+        for epoch in (1, 2):
+            state, losses = one_epoch(world, state, epoch)
+        ends.append((state, losses))
+    assert_same_bits(*ends)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"moving": "pertask"}, "moving 'pertask' is none of.*'per_task'"),
+        ({"architecture": "mmoe"}, "architecture 'mmoe' is none of.*'shared_trunk'"),
+        ({"task_losses": (("click", "log"),)}, r"no loss for \['watch'\]"),
+        (
+            {"tasks": ("all",), "task_losses": (("all", "log"),)},
+            r"\['all'\] cannot name a task",
+        ),
+    ],
+)
+def test_setup_that_means_nothing_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        make_setup(**change)
+
+
+EIGHT_DEVICES = """
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from conftest import assert_close, make_setup
+from jaxmtl import train
+from test_train import KEY, make_world
+
+assert jax.device_count() == 8
+mesh = Mesh(np.array(jax.devices()), ("data",))
+copied = NamedSharding(mesh, PartitionSpec())
+split = NamedSharding(mesh, PartitionSpec(None, "data"))
+setup = make_setup()
+world, epoch = make_world(setup), train.make_epoch(setup)
+orders = world.plan.orders(0, 1)
+given = (train.make_init(setup)(KEY), world.masks, world.gates, world.rows)
+placed = jax.device_put(jax.device_get(given), copied)
+one, losses = epoch(*given, orders)
+eight, split_losses = epoch(*placed, jax.device_put(orders, split))
+assert_close(split_losses, losses, rtol=1e-4, atol=1e-4)
+assert_close(eight.net, one.net, rtol=1e-4, atol=1e-4)
+tables = [state.tables["shared"] for state in (eight, one)]
+assert_close(tables[0].rows, tables[1].rows, rtol=1e-4, atol=1e-4)
+assert_close(tables[0].count, tables[1].count, rtol=0, atol=0)
+assert all(len(x.sharding.device_set) == 8 for x in jax.tree.leaves(eight.net))
+"""
+
+
+def test_eight_devices_train_like_one():
+    flags = "--xla_force_host_platform_device_count=8"
+    paths = [str(Path(__file__).parent), str(Path(train.__file__).parents[1])]
+    environment = os.environ | {
+        "XLA_FLAGS": flags,
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiles in half the time
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
+    command = [sys.executable, "-c", EIGHT_DEVICES]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
