@@ -1,9 +1,10 @@
 """What an ablation module declares, and where to find all of them.
 
-An ablation is one small module below `experiments/`: a docstring whose first
-line says which row of which table it is, a `ROW`, and `configure(preset)`. A
-study module has a `run` instead. Adding the file is all there is to do: its name
-is its registration.
+An ablation is one small module in a folder below `experiments/`: a docstring whose
+first line says which row of which table it is, a `ROW`, and `configure(config)`,
+which changes what all rows of the folder start from, a preset of its `base`. A
+study module has a `run` instead. Adding the file is all there is to do: its name is
+its registration.
 """
 
 from __future__ import annotations
@@ -64,6 +65,12 @@ def load(name: str) -> ModuleType:
     known = names()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"no experiment is called {name!r}{hint} See --list")
+        hint = f"did you mean {near[0]}?" if near else "settings follow a name."
+        raise ValueError(f"no experiment is called {name!r}; {hint} See --list")
     return importlib.import_module(f"experiments.{name}")
+
+
+def set_up(name: str, preset: Preset) -> Config:
+    """What the rows of an ablation's folder start from, with its preset's values."""
+    folder = name.split(".")[0]
+    return importlib.import_module(f"experiments.{folder}.base").configure(preset)

@@ -23,30 +23,28 @@ class Monitor:
     `events/`.
     """
 
-    def __init__(self, workdir: Path, *, quiet: bool = False):
+    def __init__(self, workdir: Path):
         self._events = workdir / "events"
         self._log = (workdir / "metrics.jsonl").open("a", encoding="utf-8")
-        self._bar = tqdm(
-            total=0,
-            unit="training",
-            disable=quiet,
-            file=sys.stderr,
-            dynamic_ncols=True,
-            smoothing=0.1,
-        )
+        self._bar: tqdm | None = None
 
     def expect(self, trainings: int) -> None:
-        """Announces work, for the time left."""
-        self._bar.total += trainings
-        self._bar.refresh()
-
-    def say(self, text: str) -> None:
-        """Prints a line above the bar."""
-        self._bar.write(text, file=sys.stderr)
+        """Announces work, for the time left; where there is none, no bar appears."""
+        if self._bar is not None:
+            self._bar.total += trainings
+            self._bar.refresh()
+        elif trainings:
+            self._bar = tqdm(
+                total=trainings,
+                unit="training",
+                file=sys.stderr,
+                dynamic_ncols=True,
+                smoothing=0.1,
+            )
 
     @contextlib.contextmanager
     def training(self, run: str, seed: int, phase: str) -> Iterator[OnEpoch]:
-        """Watches one training; yields what to call after each epoch.
+        """Watches one announced training; yields what to call after each epoch.
 
         Args:
           run: the row or ticket trained.
@@ -72,6 +70,9 @@ class Monitor:
         self._bar.update(1)
 
     def close(self) -> None:
-        self._bar.set_description("done")
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.set_postfix_str("", refresh=False)
+            if self._bar.n == self._bar.total:
+                self._bar.set_description("done", refresh=False)
+            self._bar.close()
         self._log.close()

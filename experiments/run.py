@@ -23,7 +23,9 @@ from experiments import ablation, sources, tables
 from experiments.ablation import Ablation, Preset
 from experiments.config import Config, as_json
 from experiments.monitor import Monitor
+from experiments.setup import check_trainable
 from experiments.workdir import claim
+from jaxmtl.data.store import Dataset
 from jaxmtl.fit import NonFiniteLoss
 
 PRESETS = ("demo", "paper")
@@ -31,7 +33,10 @@ PRESETS = ("demo", "paper")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """One run.
+    """Settings of a run; the defaults below are those of its preset.
+
+    `--preset demo` is the default, `--preset paper` the other one. In a table a
+    setting changes what all rows start from; each row's own change comes on top.
 
     Attributes:
       config: the experiment.
@@ -49,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
         prog="python -m experiments.run",
+        usage="%(prog)s [--list] NAME [--preset {demo,paper}] [settings]",
         description="Runs an ablation, a table or a figure of the papers.",
         epilog="NAME --help shows every setting of an experiment.",
         add_help=False,
@@ -68,38 +74,44 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if set(argv) & {"-h", "--help"} else 2
     try:
         _run(known.name, known.preset, rest, argv)
-    except (ValueError, NonFiniteLoss) as error:
+    except (ValueError, OSError, NonFiniteLoss) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
     return 0
 
 
 def _run(name: str, preset: Preset, rest: Sequence[str], argv: Sequence[str]) -> None:
     module = ablation.load(name)
-    rows = getattr(module, "ROWS", (module,))
-
-    def parse(row: ModuleType) -> Options:
-        options = tyro.cli(
-            Options,
-            prog=f"python -m experiments.run {name}",
-            args=rest,
-            default=Options(row.configure(preset)),
-        )
-        options.config.check()
-        return options
+    config = ablation.set_up(name, preset)
+    if hasattr(module, "ROW"):
+        config = module.configure(config)
+    options = tyro.cli(
+        Options,
+        prog=f"python -m experiments.run {name}",
+        args=rest,
+        default=Options(config),
+    )
+    if options.seeds < 1:
+        raise ValueError(f"--seeds is {options.seeds}; give 1 or more")
 
     def configure(row: ModuleType) -> Ablation:
         short = row.__name__.removeprefix("experiments.")
-        return Ablation(short, row.ROW, parse(row).config)
+        is_alone = row is module  # then the command line had the last word
+        config = options.config if is_alone else row.configure(options.config)
+        config.check()
+        return Ablation(short, row.ROW, config)
 
-    options, ablations = parse(rows[0]), [configure(row) for row in rows]
-    if options.seeds < 1:
-        raise ValueError(f"--seeds is {options.seeds}; give 1 or more")
+    options.config.check()
+    ablations = [configure(row) for row in getattr(module, "ROWS", (module,))]
     data_config = options.config.data
     workdir = options.workdir or Path("runs") / f"{name}-{data_config.name}-{preset}"
     data = sources.load(data_config, say=lambda text: print(text, file=sys.stderr))
-    settings = {a.module: as_json(a.config) for a in ablations}
-    claim(workdir, {"name": name, "rows": settings, "data": data.fingerprint})
+    for row in ablations:
+        check_trainable(row.config, data)
+    claim(workdir, _describe(name, options.config, ablations, data))
     monitor = Monitor(workdir)
     context = tables.Context(
         name=name,
@@ -116,6 +128,17 @@ def _run(name: str, preset: Preset, rest: Sequence[str], argv: Sequence[str]) ->
     finally:
         monitor.close()
     print(text)
+
+
+def _describe(
+    name: str, config: Config, ablations: Sequence[Ablation], data: Dataset
+) -> dict:
+    """What `config.json` holds; the rows differ in everything but their data."""
+    rows = {row.module: as_json(row.config) for row in ablations}
+    for settings in rows.values():
+        del settings["data"]
+    source = as_json(config)["data"] | {"fingerprint": data.fingerprint}
+    return {"name": name, "data": source, "rows": rows}
 
 
 if __name__ == "__main__":

@@ -77,3 +77,10 @@ def make_plan(config: Config, data: Dataset, setup: Setup) -> Plan:
         summed=setup.summed,
         passes={data.schema.cvr: config.training.cvr_passes},
     )
+
+
+def check_trainable(config: Config, data: Dataset) -> None:
+    """Raises ValueError where a log has too few rows for a training's batches."""
+    if not_applicable(config, data.schema) is None:
+        tasks = task_names(config, data.schema)
+        make_plan(config, data, make_setup(config, data.schema, tasks))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -278,8 +277,3 @@ def _bootstrap(
             counts,
         )
     return found
-
-
-def with_config(ablation: Ablation, **changes) -> Ablation:
-    """The ablation with some parts of its configuration exchanged."""
-    return ablation._replace(config=dataclasses.replace(ablation.config, **changes))

@@ -65,6 +65,8 @@ def claim(folder: Path, config: dict) -> None:
     """
     path = folder / "config.json"
     try:
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError("it is a file")
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError("it cannot be written")
@@ -72,7 +74,8 @@ def claim(folder: Path, config: dict) -> None:
             write_json(path, config)
     except OSError as error:
         raise ValueError(
-            f"work directory {folder}: {error}; give another with --workdir"
+            f"work directory {folder}: {error.strerror or error}; give another with"
+            " --workdir"
         ) from error
     held = read_json(path)
     wanted = json.loads(json.dumps(config))

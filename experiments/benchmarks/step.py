@@ -173,7 +173,9 @@ def main(options: Options) -> None:
     environment = describe_environment()
     print(", ".join(f"{key} {value}" for key, value in environment.items()))
     print(f"median of {options.repeats} scans of {options.steps} steps, ms a step\n")
-    print(f"{'ids':>8}  {'draw':<8} {'row-sparse':>10} {'growth':>7} {'dense':>8} ratio")
+    print(
+        f"{'ids':>8}  {'draw':<8} {'row-sparse':>10} {'growth':>7} {'dense':>8} ratio"
+    )
     n = options.batch * options.steps
     order = jnp.arange(n, dtype=jnp.int32).reshape(options.steps, options.batch)
     for draw in options.draws:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from experiments.ablation import Preset
 from experiments.config import (
     Config,
+    DataConfig,
     ModelConfig,
     OptimiserConfig,
     PruningConfig,
     TrainingConfig,
 )
+from jaxmtl.data.video_feed import FeedConfig
 
 PAPER = Config()
 """Embeddings of 32, an MLP of 512, 256 and 128, Adam at 1e-4, batches of 4,096 and
@@ -22,12 +24,17 @@ trains for one epoch on 297 million impressions; on less, validation says when t
 stop."""
 
 DEMO = Config(
-    model=ModelConfig(embedding_dim=16, hidden=(128, 64), cross="inner"),
+    data=DataConfig(feed=FeedConfig(users=1_000, videos=1_000)),
+    model=ModelConfig(
+        embedding_dim=8, hidden=(128, 64), cross="inner", init_scale=0.01
+    ),
     optimiser=OptimiserConfig(learning_rate=3e-3),
-    training=TrainingConfig(batch_size=512, epochs=8, patience=2),
-    pruning=PruningConfig(),
+    training=TrainingConfig(batch_size=512, epochs=6, patience=2),
+    pruning=PruningConfig(epochs=2),
 )
-"""Minutes on two cores; see the README for how it was tuned on validation."""
+"""Minutes on two cores. Width, learning rate and initial scale are the best of a
+dozen settings on the feed's validation split, judged by the base and hard-sharing
+rows alone, with seed 0; sparse rows were given no tuning of their own."""
 
 
 def configure(preset: Preset) -> Config:

@@ -5,14 +5,12 @@ Figure 1: embeddings, crosses and an MLP of its own.
 
 from dataclasses import replace
 
-from experiments.ablation import Preset, Row
+from experiments.ablation import Row
 from experiments.config import Config
-from experiments.lt4rec import base
 
 ROW = Row("base ctr", {"ctr.auc": 0.78572})
 
 
-def configure(preset: Preset) -> Config:
-    config = base.configure(preset)
+def configure(config: Config) -> Config:
     training = replace(config.training, tasks="ctr")
     return replace(config, training=training)

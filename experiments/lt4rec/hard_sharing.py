@@ -5,14 +5,12 @@ Figure 2: embeddings and crosses shared, an MLP for each task.
 
 from dataclasses import replace
 
-from experiments.ablation import Preset, Row
+from experiments.ablation import Row
 from experiments.config import Config
-from experiments.lt4rec import base
 
 ROW = Row("hard sharing", {"cvr.mse": 0.13563, "ctr.auc": 0.78808})
 
 
-def configure(preset: Preset) -> Config:
-    config = base.configure(preset)
+def configure(config: Config) -> Config:
     model = replace(config.model, architecture="hard_sharing")
     return replace(config, model=model)

@@ -6,14 +6,12 @@ rewinding; then both train their subnetworks of one net by turns.
 
 from dataclasses import replace
 
-from experiments.ablation import Preset, Row
+from experiments.ablation import Row
 from experiments.config import Config
-from experiments.lt4rec import base
 
 ROW = Row("s-weight", {"cvr.mse": 0.13226, "ctr.auc": 0.78874})
 
 
-def configure(preset: Preset) -> Config:
-    config = base.configure(preset)
+def configure(config: Config) -> Config:
     pruning = replace(config.pruning, masks="ticket")
     return replace(config, pruning=pruning)

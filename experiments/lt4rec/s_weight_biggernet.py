@@ -5,14 +5,14 @@ Every layer of the MLP twice as wide; the paper gives no size.
 
 from dataclasses import replace
 
-from experiments.ablation import Preset, Row
+from experiments.ablation import Row
 from experiments.config import Config
 from experiments.lt4rec import s_weight
 
 ROW = Row("s-weight-biggernet", {"cvr.mse": 0.13251, "ctr.auc": 0.78525})
 
 
-def configure(preset: Preset) -> Config:
-    config = s_weight.configure(preset)
+def configure(config: Config) -> Config:
+    config = s_weight.configure(config)
     hidden = tuple(2 * width for width in config.model.hidden)
     return replace(config, model=replace(config.model, hidden=hidden))

@@ -6,14 +6,14 @@ rule in the authors' code where the log has durations.
 
 from dataclasses import replace
 
-from experiments.ablation import Preset, Row
+from experiments.ablation import Row
 from experiments.config import Config
 from experiments.lt4rec import s_weight
 
 ROW = Row("s-weight-gradientconflict", {"cvr.mse": 0.13181, "ctr.auc": 0.78801})
 
 
-def configure(preset: Preset) -> Config:
-    config = s_weight.configure(preset)
+def configure(config: Config) -> Config:
+    config = s_weight.configure(config)
     training = replace(config.training, conflict_factor=5.0)
     return replace(config, training=training)

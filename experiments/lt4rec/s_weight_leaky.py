@@ -5,14 +5,14 @@ A task's step goes on moving the other task's weights on their momentum.
 
 from dataclasses import replace
 
-from experiments.ablation import Preset, Row
+from experiments.ablation import Row
 from experiments.config import Config
 from experiments.lt4rec import s_weight
 
 ROW = Row("s-weight (leaky)")
 
 
-def configure(preset: Preset) -> Config:
-    config = s_weight.configure(preset)
+def configure(config: Config) -> Config:
+    config = s_weight.configure(config)
     optimiser = replace(config.optimiser, moving="leaky")
     return replace(config, optimiser=optimiser)

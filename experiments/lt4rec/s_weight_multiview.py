@@ -5,14 +5,14 @@ Eight further embedding dimensions of the CVR's own beside the shared ones.
 
 from dataclasses import replace
 
-from experiments.ablation import Preset, Row
+from experiments.ablation import Row
 from experiments.config import Config
 from experiments.lt4rec import s_weight
 
 ROW = Row("s-weight-multiview", {"cvr.mse": 0.13242, "ctr.auc": 0.78762})
 
 
-def configure(preset: Preset) -> Config:
-    config = s_weight.configure(preset)
+def configure(config: Config) -> Config:
+    config = s_weight.configure(config)
     model = replace(config.model, own_dim=8)
     return replace(config, model=model)

@@ -6,14 +6,14 @@ rest is the sum that takes the place of turns.
 
 from dataclasses import replace
 
-from experiments.ablation import Preset, Row
+from experiments.ablation import Row
 from experiments.config import Config
 from experiments.lt4rec import s_weight
 
 ROW = Row("s-weight (sum, 1 : 1)")
 
 
-def configure(preset: Preset) -> Config:
-    config = s_weight.configure(preset)
+def configure(config: Config) -> Config:
+    config = s_weight.configure(config)
     training = replace(config.training, schedule="sum")
     return replace(config, training=training)

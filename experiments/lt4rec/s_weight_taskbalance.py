@@ -6,14 +6,14 @@ loss that is trained by turns.
 
 from dataclasses import replace
 
-from experiments.ablation import Preset, Row
+from experiments.ablation import Row
 from experiments.config import Config
 from experiments.lt4rec import s_weight
 
 ROW = Row("s-weight-taskbalance", {"cvr.mse": 0.13193, "ctr.auc": 0.7874})
 
 
-def configure(preset: Preset) -> Config:
-    config = s_weight.configure(preset)
+def configure(config: Config) -> Config:
+    config = s_weight.configure(config)
     training = replace(config.training, schedule="sum", cvr_weight=5.0)
     return replace(config, training=training)

@@ -5,14 +5,14 @@ Task balance and gradient conflict together.
 
 from dataclasses import replace
 
-from experiments.ablation import Preset, Row
+from experiments.ablation import Row
 from experiments.config import Config
 from experiments.lt4rec import s_weight_taskbalance
 
 ROW = Row("s-weight-tuning", {"cvr.mse": 0.13171, "ctr.auc": 0.78689})
 
 
-def configure(preset: Preset) -> Config:
-    config = s_weight_taskbalance.configure(preset)
+def configure(config: Config) -> Config:
+    config = s_weight_taskbalance.configure(config)
     training = replace(config.training, conflict_factor=5.0)
     return replace(config, training=training)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from experiments import tables
-from experiments.lt4rec import s_weight
 from experiments.rendering import grid
 from experiments.workdir import write_json
 from jaxmtl.data.store import Dataset
 
-ROWS = (s_weight,)
+ROWS = ()
 PAPER = {
     "users": 10e6,
     "items": 11e6,
@@ -37,10 +36,8 @@ def run(context: tables.Context) -> str:
             "command": context.command,
         },
     )
-    show = lambda value: f"{value:,.4f}" if isinstance(value, float) else f"{value:,}"
     table = [["", *whole]] + [
-        [name, *(show(value) for value in values.values())]
-        for name, values in columns.items()
+        [name, *map(_show, values.values())] for name, values in columns.items()
     ]
     paper = [f"{PAPER[key] / 1e6:g}M" if key in PAPER else "–" for key in whole]
     table.append(["paper: Tencent Video", *paper])
@@ -50,8 +47,8 @@ def run(context: tables.Context) -> str:
     return f"{text}\n{notes}\n"
 
 
-def count(data: Dataset, splits: tuple[str, ...]) -> dict[str, float]:
-    """The statistics of some splits together.
+def count(data: Dataset, splits: tuple[str, ...]) -> dict[str, float | None]:
+    """The statistics of some splits together; None = no row decides it.
 
     A conversion is a positive label of the CVR task in its own space; `watch` type
     labels count from 0 up, so their mean is given too.
@@ -75,3 +72,9 @@ def count(data: Dataset, splits: tuple[str, ...]) -> dict[str, float]:
         "click rate": float(clicks.mean()),
         "mean CVR label": float(cvr.mean()) if len(cvr) else None,
     }
+
+
+def _show(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.4f}" if isinstance(value, float) else f"{value:,}"

@@ -5,14 +5,14 @@ Is the gain sharing, or is it pruning?
 
 from dataclasses import replace
 
-from experiments.ablation import Preset, Row
+from experiments.ablation import Row
 from experiments.config import Config
 from experiments.lt4rec import s_weight
 
 ROW = Row("ticket cvr")
 
 
-def configure(preset: Preset) -> Config:
-    config = s_weight.configure(preset)
+def configure(config: Config) -> Config:
+    config = s_weight.configure(config)
     training = replace(config.training, tasks="cvr")
     return replace(config, training=training)
