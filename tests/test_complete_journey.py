@@ -12,9 +12,10 @@ import pytest
 from scipy import sparse
 
 from jaxmtl.data import complete_journey
+from jaxmtl.data.checks import check_rows
 from jaxmtl.data.complete_journey_features import commonest, counts, labels
 from jaxmtl.data.complete_journey_tables import find_data, load
-from jaxmtl.types import PADDING, UNKNOWN, check_rows
+from jaxmtl.types import PADDING, UNKNOWN
 
 HOUSEHOLDS, COUPONS, PRODUCTS = range(1, 7), range(1001, 1005), range(50, 62)
 DAY = 86_400 * 10**9

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from jaxmtl.data import video_feed
+from jaxmtl.data.checks import check_rows
 from jaxmtl.data.feed_exposure import CHANNELS, POSITIONS, Context
 from jaxmtl.data.feed_population import SUBCATEGORIES, TASTES, power_law
 from jaxmtl.data.feed_world import (
@@ -21,7 +22,7 @@ from jaxmtl.data.feed_world import (
     truth,
     watch_mixture,
 )
-from jaxmtl.types import PADDING, UNKNOWN, Rows, check_rows
+from jaxmtl.types import PADDING, UNKNOWN, Rows
 
 SMALL = FeedConfig(users=300, videos=300, impressions=6_000, days=5)
 

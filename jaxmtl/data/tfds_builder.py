@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
+from jaxmtl.data.checks import check_rows
 from jaxmtl.data.log import SPLITS, Log
-from jaxmtl.types import GROUPS, Rows, check_rows
+from jaxmtl.types import GROUPS, Rows
 
 
 class MultiTaskLog(tfds.core.GeneratorBasedBuilder):
