@@ -92,17 +92,18 @@ def write_rounds(context: Context, module: ModuleType) -> str:
         },
     )
     figures.figure4(panels, workdir / "figure4.png")
+    files = ["figure4.json", "figure4.png", "tickets/"]
     roles = {"CTR": data.schema.ctr, "CVR": data.schema.cvr}
-    pair = {name: found[0][task].mask for name, task in roles.items()}
-    figures.mask_maps(pair, workdir / "masks.png")
+    if all(task in found[0] for task in roles.values()):
+        pair = {name: found[0][task].mask for name, task in roles.items()}
+        figures.mask_maps(pair, workdir / "masks.png")
+        files.append("masks.png")
     parts = [
         f"Figure 4, {title}: validation {panel['metric']} by round\n\n"
         + _rounds_text(panel)
         for title, panel in panels.items()
     ]
-    parts.append(
-        f"written to {workdir}: figure4.json, figure4.png, masks.png, tickets/"
-    )
+    parts.append(f"written to {workdir}: {', '.join(files)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -122,9 +123,10 @@ def _rounds_text(panel: dict) -> str:
         ["weights kept", *(f"{density:.1%}" for density in panel["density"])],
     ]
     values = np.array(panel["values"], float)  # None becomes NaN
-    columns.append(
-        [f"mean {panel['metric']}", *(f"{value:.5f}" for value in values.mean(axis=0))]
-    )
+    means = [
+        "undefined" if np.isnan(mean) else f"{mean:.5f}" for mean in values.mean(axis=0)
+    ]
+    columns.append([f"mean {panel['metric']}", *means])
     times = [panel["chosen"].count(number) for number in rounds]
     columns.append(["chosen by", *(f"{n} of {len(values)}" for n in times)])
     return grid(columns, markdown=False)

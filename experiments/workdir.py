@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -28,7 +30,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: {error}; delete it to make it again") from error
+        raise _damaged(path, error) from error
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -48,8 +50,14 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path}: {error}; delete it to make it again") from error
+    except (OSError, EOFError, ValueError, BadZipFile, zlib.error) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    """One file alone cannot be made again: what stands beside it was made with it."""
+    reason = str(error).partition("\n")[0]
+    return ValueError(f"{path}: {reason}; delete {path.parent} to make it again")
 
 
 def claim(folder: Path, config: dict) -> None:

@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from test_experiments import TINY
 from test_lt4rec_sample import START, make_impression, write
 
 import experiments.lt4rec
 from experiments import ablation, run, study, ticket_cache
+from experiments.workdir import read_arrays, write_arrays
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -193,6 +195,26 @@ def test_a_damaged_configuration_is_named(command, tmp_path, forbid_training):
     (tmp_path / "run" / "config.json").write_text("{")
     code, _, errors = command("lt4rec.table1")
     assert code == 1 and "config.json" in error_line(errors)
+
+
+@pytest.mark.parametrize("keep", [0, 10, -30, "no archive"])
+def test_a_damaged_part_of_a_run_is_named_with_what_to_delete(keep, tmp_path):
+    path = tmp_path / "part" / "arrays.npz"
+    write_arrays(path, {"a": np.arange(1000), "b": np.zeros(3)})
+    whole = path.read_bytes()
+    path.write_bytes(keep.encode() if isinstance(keep, str) else whole[:keep])
+    with pytest.raises(ValueError, match=f"{path}: .+; delete {path.parent} to"):
+        read_arrays(path)
+
+
+def test_a_flipped_bit_in_a_run_is_noticed(tmp_path):
+    path = tmp_path / "arrays.npz"
+    write_arrays(path, {"a": np.arange(1000)})
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="arrays.npz"):
+        read_arrays(path)
 
 
 def test_a_work_directory_that_is_a_file_is_refused(command, tmp_path):

@@ -400,18 +400,19 @@ def test_table_1_leaves_open_what_no_label_decides(
     assert 0 < content["splits"]["all"]["mean CVR label"] < 1
 
 
-def test_figure_4_alone_searches_and_trains_nothing_else(command, tmp_path):
-    data = ("--data.cache", str(tmp_path / "cache"), "--workdir", str(tmp_path))
-    arguments = ["lt4rec.figure4", *TINY, *data, "--seeds", "1"]
-    with contextlib.redirect_stdout(io.StringIO()) as output:
-        assert run.main(arguments) == 0
-    assert "validation AUC by round" in output.getvalue()
-    assert {line["phase"] for line in log_of(tmp_path)} == {
-        "round 0",
-        "round 1",
-        "round 2",
-    }
+@pytest.mark.parametrize("tasks", ["pair", "ctr"])
+def test_figure_4_alone_searches_and_trains_nothing_else(
+    tasks, cache, tmp_path, capsys
+):
+    data = ("--data.cache", str(cache), "--workdir", str(tmp_path))
+    settings = ("--seeds", "1", "--training.tasks", tasks)
+    assert run.main(["lt4rec.figure4", *TINY, *data, *settings]) == 0
+    assert "validation AUC by round" in capsys.readouterr().out
+    phases = {line["phase"] for line in log_of(tmp_path)}
+    assert phases == {"round 0", "round 1", "round 2"}
     assert (tmp_path / "figure4.png").exists() and not (tmp_path / "rows").exists()
+    # Where two masks meet takes two masks.
+    assert (tmp_path / "masks.png").exists() == (tasks == "pair")
 
 
 def test_the_authors_sample_goes_through_the_same_command(
