@@ -156,7 +156,11 @@ def _run_seed(
     predictions = predict_all(setup, result.best, task_masks, test)
     metrics = scores.score(data, "test", predictions)
     alone = scores.score(data, "test", {task: p for task, (_, p) in own.items()})
-    metrics |= {f"{n}_own_epoch": m for n, m in alone.items() if "@" not in n}
+    metrics |= {
+        f"{name}_own_epoch": metric
+        for name, metric in alone.items()
+        if name.endswith((".auc", ".mse"))
+    }
     folder = _seed_file(workdir, ablation, seed).parent
     checkpoint.save(folder / "checkpoint", result.best, task_masks)
     write_arrays(folder / "predictions.npz", predictions)
@@ -225,9 +229,12 @@ def gather(
 ) -> RowResult:
     """A row over its seeds, written to its `result.json` too."""
     row, module = ablation.row, ablation.module
+    path = workdir / "rows" / module / "result.json"
     if reason is not None:
         status = f"not applicable: {reason}"
-        return RowResult(row.name, module, row.paper, [], {}, None, {}, 0.0, status)
+        result = RowResult(row.name, module, row.paper, [], {}, None, {}, 0.0, status)
+        write_json(path, result._asdict())
+        return result
     files = [_seed_file(workdir, ablation, seed) for seed in seeds]
     parts = [read_json(path) for path in files]
     predictions = [read_arrays(path.with_name("predictions.npz")) for path in files]
@@ -251,7 +258,7 @@ def gather(
     )
     kept = result._replace(bootstrap=None)._asdict() | {"by_seed": parts}
     kept["metrics"] = {n: [m._asdict() for m in ms] for n, ms in metrics.items()}
-    write_json(workdir / "rows" / module / "result.json", kept)
+    write_json(path, kept)
     return result
 
 

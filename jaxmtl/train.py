@@ -113,6 +113,16 @@ class Setup:
         if reserved:
             raise ValueError(f"{sorted(reserved)} cannot name a task; rename it")
 
+    def without_losses(self) -> Setup:
+        """The setup with all that only gradients depend on set to one value.
+
+        Starting and predicting do not depend on it, so rows that differ in it
+        share those programs.
+        """
+        return dataclasses.replace(
+            self, adam=optim.Adam(1.0), task_weights=(), conflict=None
+        )
+
     @property
     def model(self) -> Model:
         make = models.ARCHITECTURES[self.architecture]
@@ -179,10 +189,13 @@ def make_gates(
     return gates
 
 
-@functools.lru_cache(maxsize=64)
 def make_init(setup: Setup) -> Callable[[Key], TrainState]:
     """A compiled function from a key to the state training starts from."""
+    return _make_init(setup.without_losses())
 
+
+@functools.lru_cache(maxsize=64)
+def _make_init(setup: Setup) -> Callable[[Key], TrainState]:
     @jax.jit
     def init(key: Key) -> TrainState:
         dims = {SHARED: setup.dim, **dict(setup.own_dims)}
@@ -317,9 +330,14 @@ def make_epoch(setup: Setup) -> Callable[..., tuple[TrainState, dict[str, Array]
     return epoch
 
 
-@functools.lru_cache(maxsize=64)
 def make_predict(setup: Setup) -> Callable[..., dict[str, Array]]:
     """predict(snapshot, masks, rows, index) -> task -> predictions [index]."""
+    plain = dataclasses.replace(setup.without_losses(), summed=False, moving="gated")
+    return _make_predict(plain)
+
+
+@functools.lru_cache(maxsize=64)
+def _make_predict(setup: Setup) -> Callable[..., dict[str, Array]]:
     model = setup.model
 
     @jax.jit
