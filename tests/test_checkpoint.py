@@ -1,0 +1,92 @@
+"""A snapshot comes back as it was saved, or not at all."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import assert_same_bits, make_setup
+
+from jaxmtl import checkpoint, masks, train
+
+SETUP = make_setup(own_dims=(("watch", 2),))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A snapshot and masks of different densities."""
+    snapshot = train.snapshot_of(train.make_init(SETUP)(jax.random.key(0)))
+    rng, full = np.random.default_rng(0), masks.full(snapshot.net)
+    draw = lambda rate: jax.tree.map(
+        lambda m: jnp.asarray(rng.random(m.shape) < rate), full
+    )
+    return snapshot, {"click": draw(0.5), "watch": draw(0.2)}
+
+
+def test_snapshot_and_masks_come_back(tmp_path, trained):
+    """Where nothing is pruned the mask is None, saved and restored."""
+    checkpoint.save(tmp_path / "new" / "kept", *trained)
+    restored = checkpoint.restore(tmp_path / "new" / "kept", SETUP)
+    assert jax.tree.structure(restored) == jax.tree.structure(trained)
+    assert_same_bits(restored, trained)
+    assert restored[1]["click"]["shared"]["layer00"]["bias"] is None
+    assert restored[1]["click"]["tasks"]["watch"]["head"]["kernel"] is None
+
+
+def test_net_without_shared_layers_comes_back(tmp_path):
+    setup = make_setup(architecture="hard_sharing")
+    snapshot = train.snapshot_of(train.make_init(setup)(jax.random.key(0)))
+    dense = dict.fromkeys(setup.tasks, masks.full(snapshot.net))
+    checkpoint.save(tmp_path / "kept", snapshot, dense)
+    restored = checkpoint.restore(tmp_path / "kept", setup)
+    assert restored[0].net["shared"] == {}
+    assert_same_bits(restored, (snapshot, dense))
+
+
+def test_saving_again_replaces(tmp_path, trained):
+    snapshot, task_masks = trained
+    checkpoint.save(tmp_path / "kept", *trained)
+    other = jax.tree.map(lambda x: x + 1, snapshot)
+    checkpoint.save(tmp_path / "kept", other, task_masks)
+    assert_same_bits(checkpoint.restore(tmp_path / "kept", SETUP)[0], other)
+
+
+def test_missing_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="checkpoint .*nowhere cannot be read.*not fo"):
+        checkpoint.restore(tmp_path / "nowhere", SETUP)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden": (8, 7)},
+        {"dim": 5},
+        {"own_dims": ()},
+        {"tasks": ("watch",)},
+        {"architecture": "hard_sharing", "own_dims": ()},
+    ],
+    ids=str,
+)
+def test_checkpoint_of_another_net_is_refused(tmp_path, trained, change):
+    checkpoint.save(tmp_path / "kept", *trained)
+    with pytest.raises(ValueError, match="kept cannot be read for a net of this setup"):
+        checkpoint.restore(tmp_path / "kept", dataclasses.replace(SETUP, **change))
+
+
+def test_damage_never_passes_for_what_was_saved(tmp_path, trained):
+    """Orbax alone returns other numbers for most flipped bits of an array."""
+    checkpoint.save(tmp_path / "kept", *trained)
+    refused = 0
+    largest = max(tmp_path.rglob("*"), key=lambda path: path.stat().st_size)
+    content = largest.read_bytes()
+    for at in np.linspace(0, len(content) - 1, 12).astype(int):
+        damaged = bytearray(content)
+        damaged[at] ^= 16
+        largest.write_bytes(damaged)
+        try:
+            assert_same_bits(checkpoint.restore(tmp_path / "kept", SETUP), trained)
+        except ValueError as error:
+            assert str(tmp_path / "kept") in str(error)
+            refused += 1
+    assert refused > 0

@@ -1,0 +1,211 @@
+"""A search trains, prunes and rewinds; its best round is the ticket."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import assert_same_bits, make_setup
+
+from jaxmtl import masks, pruning, tickets, train
+from jaxmtl.data.batches import Plan
+from jaxmtl.fit import Fit, fit
+from jaxmtl.train import Snapshot, TrainState
+from jaxmtl.types import Field, Rows, Schema, Task, Vocabulary
+
+INPUTS, INFORMATIVE = 8, 2
+
+
+def net_of(*weights):
+    kernel = jnp.asarray(weights, jnp.float32)[:, None]
+    return {"shared": {"layer00": {"kernel": kernel}}, "tasks": {}}
+
+
+def state_of(*weights):
+    return TrainState(jnp.zeros((), jnp.int32), {}, net_of(*weights), {})
+
+
+def kept(mask):
+    return np.flatnonzero(np.asarray(mask["shared"]["layer00"]["kernel"])).tolist()
+
+
+def test_a_search_by_hand():
+    """Two rounds of pruning, three trainings, each from the same weights."""
+    trained = [net_of(1, 4, 3, 2), net_of(9, 5, 6, 9), net_of(0, 0, 0, 0)]
+    calls = []
+
+    def run(state, mask, number):
+        calls.append((number, state.net, kept(mask)))
+        return Fit(Snapshot({}, trained[number]), 7 + number, (), {})
+
+    rounds = tickets.find(
+        start=lambda number: state_of(1, 1, 1, 1),
+        train=run,
+        value_of=lambda result: result.best_epoch / 10,
+        prune=pruning.prune,
+        keeps=(2, 1),
+    )
+    assert [(number, mask) for number, _, mask in calls] == [
+        (0, [0, 1, 2, 3]),
+        (1, [1, 2]),
+        (2, [2]),  # of the survivors; what was pruned before stays out
+    ]
+    for _, net, _ in calls:
+        assert_same_bits(net, net_of(1, 1, 1, 1))
+    assert [kept(r.mask) for r in rounds] == [mask for _, _, mask in calls]
+    assert [r.density for r in rounds] == [1, 0.5, 0.25]
+    assert [r.value for r in rounds] == [0.7, 0.8, 0.9]
+    assert [r.best_epoch for r in rounds] == [7, 8, 9]
+
+
+def test_every_round_starts_where_it_is_told_to():
+    """Rewinding to fresh weights or to those of a step is the caller's choice."""
+    started = []
+
+    def run(state, mask, number):
+        started.append(state.net)
+        return Fit(Snapshot({}, net_of(1, 2, 3, 4)), 1, (), {})
+
+    start = lambda number: state_of(*range(number, number + 4))
+    tickets.find(start, run, lambda result: None, pruning.prune, (3, 2))
+    for number, net in enumerate(started):
+        assert_same_bits(net, net_of(*range(number, number + 4)))
+
+
+def make_round(value, density):
+    return tickets.Round(None, density, value, 1)
+
+
+ROUNDS = [
+    make_round(0.70, 1.0),
+    make_round(0.72, 0.6687),
+    make_round(0.72, 0.4472),
+    make_round(0.71, 0.2991),
+    make_round(0.69, 0.2),
+]
+
+
+@pytest.mark.parametrize(
+    ("metric", "max_density", "chosen"),
+    [
+        ("auc", None, 2),  # of equal rounds the sparser
+        ("mse", None, 4),
+        ("auc", 0.4, 3),
+        ("auc", 0.2, 4),
+        ("mse", 0.2, 4),
+        ("auc", 1.0, 2),
+    ],
+)
+def test_best_round_within_the_density_is_chosen(metric, max_density, chosen):
+    assert tickets.choose(ROUNDS, metric, max_density) == chosen
+
+
+def test_density_rounded_to_a_weight_still_counts_as_the_one_asked_for():
+    assert tickets.choose([make_round(0.7, 401 / 2000)], "auc", 0.2) == 0
+
+
+def test_undefined_round_is_chosen_last():
+    undefined = make_round(None, 0.1)
+    for metric in ("auc", "mse"):
+        assert tickets.choose([undefined, *ROUNDS, undefined], metric, 0.25) == 5
+        assert tickets.choose([undefined, undefined], metric) == 1
+
+
+def test_no_round_sparse_enough_is_refused():
+    with pytest.raises(ValueError, match=r"density <= 0\.1; the sparsest has 0\.2000"):
+        tickets.choose(ROUNDS, "auc", 0.1)
+
+
+def test_ticket_is_the_mask_of_the_chosen_round():
+    rounds = tuple(make_round(0.7, 1.0)._replace(mask=name) for name in "abc")
+    assert tickets.Ticket(rounds, 1).mask == "b"
+
+
+def make_planted(n, seed) -> Rows:
+    """Eight numeric inputs, of which the first two decide on a click."""
+    rng = np.random.default_rng(seed)
+    numeric = rng.normal(size=(n, INPUTS)).astype(np.float32)
+    click = numeric[:, 0] - numeric[:, 1] + 0.3 * rng.normal(size=n) > 0
+    ids = rng.integers(1, 4, (n, 2)).astype(np.int32)
+    groups = {"user": ids[:, 0], "item": ids[:, 1]}
+    return Rows(ids, numeric, {"click": click.astype(np.float32)}, {}, groups)
+
+
+PLANTED = make_setup(
+    schema=Schema(
+        name="planted",
+        fields=(Field("user", "users"), Field("item", "items")),
+        vocabularies=(Vocabulary("users", 4), Vocabulary("items", 4)),
+        tasks=(Task("click"),),
+        ctr="click",
+        cvr="click",
+        user="user",
+        item="item",
+        numeric=tuple(f"x{i}" for i in range(INPUTS)),
+    ),
+    tasks=("click",),
+    hidden=(16,),
+    cross="none",
+    dim=2,
+)
+KEEPS = pruning.keep_counts((2 * 2 + INPUTS) * 16, 0.2, 3)
+
+
+@functools.cache
+def search(seed):
+    """A real search on the planted log: its rounds, and the state each began in."""
+    rows, validation = make_planted(256, seed=1), make_planted(256, seed=2)
+    begun, key = [], jax.random.key(seed)
+
+    def run(state, mask, number):
+        begun.append(jax.device_get(state))
+        return fit(
+            PLANTED,
+            state,
+            {"click": mask},
+            plan=Plan(rows, PLANTED.schema.tasks, 32),
+            train=jax.tree.map(jnp.asarray, rows),
+            validation=jax.tree.map(jnp.asarray, validation),
+            seed=seed,
+            epochs=8,
+            patience=8,
+        )
+
+    rounds = tickets.find(
+        start=lambda number: train.make_init(PLANTED)(key),
+        train=run,
+        value_of=lambda result: result.value("click"),
+        prune=pruning.prune,
+        keeps=KEEPS,
+    )
+    return rounds, begun
+
+
+def test_every_round_rewinds_to_the_initial_weights_and_empty_moments():
+    _, begun = search(0)
+    initial = train.make_init(PLANTED)(jax.random.key(0))
+    assert len(begun) == 4
+    for state in begun:
+        assert_same_bits(state, initial)
+
+
+def test_rounds_thin_out_and_no_weight_comes_back():
+    rounds, _ = search(0)
+    assert [masks.count(r.mask) for r in rounds] == [192, *KEEPS]
+    np.testing.assert_allclose(
+        [r.density for r in rounds], [1, 0.585, 0.342, 0.2], atol=0.005
+    )
+    for before, after in zip(rounds, rounds[1:], strict=False):
+        assert_same_bits(masks.union([before.mask, after.mask]), before.mask)
+
+
+def test_ticket_keeps_what_the_inputs_that_matter_lead_to():
+    """At a fifth of the weights, thrice as dense there as elsewhere, for each seed."""
+    for seed in (0, 1, 2):
+        rounds, _ = search(seed)
+        kernel = np.asarray(rounds[-1].mask["shared"]["layer00"]["kernel"])
+        numeric = kernel[-INPUTS:]
+        matter, noise = numeric[:INFORMATIVE], numeric[INFORMATIVE:]
+        assert matter.mean() > 3 * noise.mean()
+        assert rounds[-1].value > 0.9
