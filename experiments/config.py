@@ -95,6 +95,7 @@ class TrainingConfig:
       conflict_factor: weight of the CVR's loss on rows where the gradients
         conflict; 1 = off. By duration where the log has one, else by threshold.
       conflict_threshold: label under which a clicked row is one, without duration.
+        Predictions of a binary CVR are corrected for the shift of its odds.
     """
 
     tasks: Literal["pair", "ctr", "cvr", "all"] = "pair"

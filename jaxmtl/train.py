@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple, get_args
 
@@ -57,6 +58,19 @@ class Conflict:
             return losses.duration_conflict(self.task, self.factor)(batch)
         rule = losses.threshold_conflict(self.task, self.factor, self.threshold)
         return rule(batch)
+
+    def offset(self, task: Task) -> float:
+        """What to add to a task's logits to undo the weights' shift of its odds.
+
+        Of a binary task the rule by threshold weights every negative, so the
+        weighted cross-entropy learns odds that are `factor` times too small (the
+        focal loss, only roughly). No such correction exists for a continuous label: its rows' weights depend on
+        the label itself, and the prediction stays biased.
+        """
+        negatives_alone = self.threshold is not None and 0 < self.threshold <= 1
+        if task.name == self.task and task.kind == "binary" and negatives_alone:
+            return math.log(self.factor)
+        return 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -333,6 +347,8 @@ def make_epoch(setup: Setup) -> Callable[..., tuple[TrainState, dict[str, Array]
 def make_predict(setup: Setup) -> Callable[..., dict[str, Array]]:
     """predict(snapshot, masks, rows, index) -> task -> predictions [index]."""
     plain = dataclasses.replace(setup.without_losses(), summed=False, moving="gated")
+    if setup.conflict and setup.conflict.offset(setup.schema.task(setup.conflict.task)):
+        plain = dataclasses.replace(plain, conflict=setup.conflict)
     return _make_predict(plain)
 
 
@@ -352,7 +368,10 @@ def _make_predict(setup: Setup) -> Callable[..., dict[str, Array]]:
         for name in setup.tasks:
             net = masks.apply(snapshot.net, task_masks[name])
             logits = model.apply(net, features).logits[name]
-            predictions[name] = losses.predict(setup.schema.task(name), logits)
+            task = setup.schema.task(name)
+            if setup.conflict:
+                logits = logits + setup.conflict.offset(task)
+            predictions[name] = losses.predict(task, logits)
         return predictions
 
     return predict

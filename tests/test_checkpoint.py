@@ -1,6 +1,7 @@
 """A snapshot comes back as it was saved, or not at all."""
 
 import dataclasses
+import gc
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,16 @@ from conftest import assert_same_bits, make_setup
 from jaxmtl import checkpoint, masks, train
 
 SETUP = make_setup(own_dims=(("watch", 2),))
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture(autouse=True)
+def collect_failed_reads():
+    """Orbax leaves the reads under way when one fails to the garbage collector."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
@@ -74,19 +85,21 @@ def test_checkpoint_of_another_net_is_refused(tmp_path, trained, change):
         checkpoint.restore(tmp_path / "kept", dataclasses.replace(SETUP, **change))
 
 
-def test_damage_never_passes_for_what_was_saved(tmp_path, trained):
-    """Orbax alone returns other numbers for most flipped bits of an array."""
-    checkpoint.save(tmp_path / "kept", *trained)
-    refused = 0
+def test_damage_never_passes_for_what_was_saved(tmp_path):
+    """Orbax alone returns other numbers for most flipped bits of a large array."""
+    setup = make_setup(dim=64)
+    snapshot = train.snapshot_of(train.make_init(setup)(jax.random.key(0)))
+    saved = snapshot, dict.fromkeys(setup.tasks, masks.full(snapshot.net))
+    checkpoint.save(tmp_path / "kept", *saved)
     largest = max(tmp_path.rglob("*"), key=lambda path: path.stat().st_size)
-    content = largest.read_bytes()
-    for at in np.linspace(0, len(content) - 1, 12).astype(int):
+    content, refused = largest.read_bytes(), 0
+    for at in np.linspace(0, len(content) - 1, 8).astype(int):
         damaged = bytearray(content)
         damaged[at] ^= 16
         largest.write_bytes(damaged)
         try:
-            assert_same_bits(checkpoint.restore(tmp_path / "kept", SETUP), trained)
+            assert_same_bits(checkpoint.restore(tmp_path / "kept", setup), saved)
         except ValueError as error:
-            assert str(tmp_path / "kept") in str(error)
+            assert "kept" in str(error)
             refused += 1
-    assert refused > 0
+    assert refused > 4

@@ -69,7 +69,6 @@ def test_no_mask_changes_nothing():
 
 
 def test_weight_outside_the_mask_gets_no_gradient_even_if_infinite():
-    """A product with zero would turn what is infinite into NaN."""
     net = make_net()
     net["shared"]["layer00"]["kernel"] *= jnp.inf
     mask = make_mask(ROW & False, ALL)

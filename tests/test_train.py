@@ -399,11 +399,12 @@ def test_snapshot_outlives_the_state_it_was_taken_of():
     world = make_world(make_setup())
     state = start(world.setup)
     snapshot = train.snapshot_of(state)
-    kept = jax.device_get(snapshot)
+    kept = jax.tree.map(jnp.copy, snapshot)  # a NumPy view would keep it alive
     restarted = train.restart(world.setup, KEY, snapshot)
     for doomed in (state, restarted):
         one_epoch(world, doomed)
-        assert doomed.net["shared"]["layer00"]["kernel"].is_deleted()
+        assert all(x.is_deleted() for x in jax.tree.leaves(doomed.net))
+        assert not any(x.is_deleted() for x in jax.tree.leaves(snapshot))
         assert_same_bits(snapshot, kept)
 
 
@@ -476,3 +477,25 @@ def test_eight_devices_train_like_one():
     command = [sys.executable, "-c", EIGHT_DEVICES]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_weights_on_negatives_leave_a_binary_tasks_predictions_calibrated():
+    """Trained on five negatives for one, the net's odds are five times too small."""
+    conflict = train.Conflict("like", 5.0, 0.1)
+    weighted = make_setup(tasks=("like",), conflict=conflict)
+    plain = make_setup(tasks=("like",))
+    snapshot = train.snapshot_of(train.make_init(plain)(KEY))
+    rows = jax.tree.map(jnp.asarray, make_rows(50, seed=3))
+    dense = {"like": masks.full(snapshot.net)}
+    odds = lambda p: p / (1 - p)
+    before = train.predict_all(plain, snapshot, dense, rows)["like"]
+    after = train.predict_all(weighted, snapshot, dense, rows)["like"]
+    np.testing.assert_allclose(odds(after), 5 * odds(before), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("task", "threshold"), [("watch", 0.1), ("watch", None), ("like", None)]
+)
+def test_conflict_weights_without_an_exact_correction_shift_nothing(task, threshold):
+    conflict = train.Conflict(task, 5.0, threshold)
+    assert conflict.offset(make_setup().schema.task(task)) == 0
