@@ -64,8 +64,8 @@ class Conflict:
 
         Of a binary task the rule by threshold weights every negative, so the
         weighted cross-entropy learns odds that are `factor` times too small (the
-        focal loss, only roughly). No such correction exists for a continuous label: its rows' weights depend on
-        the label itself, and the prediction stays biased.
+        focal loss, only roughly). No such correction exists for a continuous label:
+        a row's weight depends on the label itself, and the prediction stays biased.
         """
         negatives_alone = self.threshold is not None and 0 < self.threshold <= 1
         if task.name == self.task and task.kind == "binary" and negatives_alone:
