@@ -248,7 +248,9 @@ def gather(
         paper=row.paper,
         seeds=list(seeds),
         metrics=metrics,
-        params=parts[0]["params"]["net kept by any task"],
+        params=round(
+            np.mean([part["params"]["net kept by any task"] for part in parts])
+        ),
         density={
             name: float(np.mean([part["density"][name] for part in parts]))
             for name in parts[0]["density"]
