@@ -111,6 +111,14 @@ def assert_close(got, expected, rtol: float = 1e-5, atol: float = 1e-6) -> None:
     jax.tree.map(compare, got, expected)
 
 
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Leaves LLVM's costly passes out: tiny programs, compiled in half the time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def float64():
     """Lets JAX compute in float64, to compare with an oracle to its last digits."""

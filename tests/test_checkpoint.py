@@ -12,9 +12,11 @@ from conftest import assert_same_bits, make_setup
 from jaxmtl import checkpoint, masks, train
 
 SETUP = make_setup(own_dims=(("watch", 2),))
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = [
+    pytest.mark.usefixtures("quick_compilation"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited"),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from jaxmtl import embedding
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 SCHEMA = make_schema()
 SIZE = 21 + 31 + 8
 FIRST = {"user": 0, "item": 21, "tags": 52, "last_item": 21}

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 from jaxmtl import losses
 from jaxmtl.types import Batch, Rows, Task
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 NAN = float("nan")
 CLICK = Task("click")
 WATCH = Task("watch", "continuous", space="click", metric="mse")

@@ -10,6 +10,7 @@ from jaxmtl.models import ARCHITECTURES
 from jaxmtl.models.layers import crossed
 from jaxmtl.types import Features
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 TASKS, HIDDEN = ("click", "watch"), (5, 3)
 BATCH, FIELDS, DIM = 6, 4, 3
 CROSSES = ("elementwise", "inner", "none")

@@ -14,6 +14,7 @@ from jaxmtl.fit import Fit, fit
 from jaxmtl.train import Snapshot, TrainState
 from jaxmtl.types import Field, Rows, Schema, Task, Vocabulary
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 INPUTS, INFORMATIVE = 8, 2
 
 

@@ -18,6 +18,7 @@ from jaxmtl import masks, train
 from jaxmtl.data.batches import Plan
 from jaxmtl.types import Rows
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 KEY = jax.random.key(0)
 MOVING = ("gated", "per_task", "leaky")
 OWN = make_setup(own_dims=(("watch", 2),))
