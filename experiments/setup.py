@@ -6,7 +6,7 @@ from experiments.config import Config
 from jaxmtl.data.batches import Plan
 from jaxmtl.data.store import Dataset
 from jaxmtl.optim import Adam
-from jaxmtl.train import Conflict, Setup
+from jaxmtl.setup import Conflict, Setup
 from jaxmtl.types import IMPRESSION, Schema
 
 

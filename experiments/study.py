@@ -33,7 +33,8 @@ from jaxmtl.data.store import Dataset
 from jaxmtl.fit import Fit, fit
 from jaxmtl.keys import named
 from jaxmtl.metrics import Metric
-from jaxmtl.train import Setup, init_net, predict_all
+from jaxmtl.setup import Setup
+from jaxmtl.train import init_net, predict_all
 from jaxmtl.types import Mask
 
 RESAMPLES = 200

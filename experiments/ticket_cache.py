@@ -24,8 +24,8 @@ from experiments.workdir import read_arrays, read_json, write_arrays, write_json
 from jaxmtl import masks, pruning, tickets
 from jaxmtl.data.store import Dataset
 from jaxmtl.fit import fit
+from jaxmtl.setup import Setup
 from jaxmtl.train import (
-    Setup,
     Snapshot,
     TrainState,
     make_epoch,

@@ -12,7 +12,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxmtl import masks
-from jaxmtl.train import Setup, Snapshot, make_init, snapshot_of
+from jaxmtl.setup import Setup
+from jaxmtl.train import Snapshot, make_init, snapshot_of
 from jaxmtl.types import Mask
 
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from jaxmtl import metrics
 from jaxmtl.data.batches import Plan
+from jaxmtl.setup import Setup
 from jaxmtl.train import (
-    Setup,
     Snapshot,
     TrainState,
     make_epoch,

@@ -10,7 +10,7 @@ import pytest
 
 from jaxmtl.data.log import Log
 from jaxmtl.optim import Adam
-from jaxmtl.train import Setup
+from jaxmtl.setup import Setup
 from jaxmtl.types import Field, Rows, Schema, Task, Vocabulary
 
 

@@ -16,6 +16,7 @@ LAYERS = (
     {"keys"},
     {"masks", "losses", "metrics", "embedding", "pruning", "selection", "optim"},
     {"models", "data"},
+    {"setup"},
     {"train"},
     {"fit", "tickets", "checkpoint"},
 )

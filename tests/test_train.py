@@ -16,6 +16,7 @@ from conftest import assert_close, assert_same_bits, make_rows, make_setup
 
 from jaxmtl import masks, train
 from jaxmtl.data.batches import Plan
+from jaxmtl.setup import Conflict, Setup
 from jaxmtl.types import Rows
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -26,7 +27,7 @@ SUM = make_setup(
     own_dims=(("watch", 2),),
     summed=True,
     task_weights=(("click", 0.5), ("watch", 3.0)),
-    conflict=train.Conflict("watch", 5.0, None),
+    conflict=Conflict("watch", 5.0, None),
 )
 SLOTS = 40
 """Of every batch that is stepped on alone: one shape, one compilation."""
@@ -35,7 +36,7 @@ SLOTS = 40
 class World(NamedTuple):
     """All that a training takes besides its state."""
 
-    setup: train.Setup
+    setup: Setup
     masks: dict
     gates: dict
     plan: Plan
@@ -482,7 +483,7 @@ def test_eight_devices_train_like_one():
 
 def test_weights_on_negatives_leave_a_binary_tasks_predictions_calibrated():
     """Trained on five negatives for one, the net's odds are five times too small."""
-    conflict = train.Conflict("like", 5.0, 0.1)
+    conflict = Conflict("like", 5.0, 0.1)
     weighted = make_setup(tasks=("like",), conflict=conflict)
     plain = make_setup(tasks=("like",))
     snapshot = train.snapshot_of(train.make_init(plain)(KEY))
@@ -498,5 +499,5 @@ def test_weights_on_negatives_leave_a_binary_tasks_predictions_calibrated():
     ("task", "threshold"), [("watch", 0.1), ("watch", None), ("like", None)]
 )
 def test_conflict_weights_without_an_exact_correction_shift_nothing(task, threshold):
-    conflict = train.Conflict(task, 5.0, threshold)
+    conflict = Conflict(task, 5.0, threshold)
     assert conflict.offset(make_setup().schema.task(task)) == 0

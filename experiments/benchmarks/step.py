@@ -25,15 +25,8 @@ import tyro
 from experiments.report import describe_environment
 from jaxmtl import embedding, losses, masks
 from jaxmtl.optim import Adam
-from jaxmtl.train import (
-    SHARED,
-    Setup,
-    features_of,
-    make_epoch,
-    make_gates,
-    make_init,
-    take,
-)
+from jaxmtl.setup import SHARED, Setup
+from jaxmtl.train import features_of, make_epoch, make_gates, make_init, take
 from jaxmtl.types import Field, Rows, Schema, Task, Vocabulary
 
 FIELDS = 20
