@@ -119,6 +119,12 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    """A folder of prepared data sets that the tests of a file share."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
 def float64():
     """Lets JAX compute in float64, to compare with an oracle to its last digits."""

@@ -7,7 +7,6 @@ import os
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from test_experiments import TINY
@@ -17,18 +16,7 @@ import experiments.lt4rec
 from experiments import ablation, run, study, ticket_cache
 from experiments.workdir import read_arrays, write_arrays
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Programs compiled here run for milliseconds."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import io
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from conftest import make_rows, make_schema
@@ -40,17 +39,7 @@ ROWS = [name for name in ablation.names() if hasattr(ablation.load(name), "ROW")
 LT4REC_ROWS = [name for name in ROWS if name.startswith("lt4rec.")]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """A dozen programs are compiled here, and each runs for milliseconds."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")
