@@ -2,9 +2,10 @@
 
 An ablation is one small module in a folder below `experiments/`: a docstring whose
 first line says which row of which table it is, a `ROW`, and `configure(config)`,
-which changes what all rows of the folder start from, a preset of its `base`. A
-study module has a `run` instead. Adding the file is all there is to do: its name is
-its registration.
+which changes what all rows of the folder start from, a preset of its `base`. Where
+the change depends on the log's inputs it is made by `resize(config, schema)`. A study
+module has a `run` instead. Adding the file is all there is to do: its name is its
+registration.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Literal, NamedTuple
 
 import experiments
 from experiments.config import Config
+from experiments.layout import Layout
 
 Preset = Literal["demo", "paper"]
 
@@ -74,3 +76,9 @@ def set_up(name: str, preset: Preset) -> Config:
     """What the rows of an ablation's folder start from, with its preset's values."""
     folder = name.split(".")[0]
     return importlib.import_module(f"experiments.{folder}.base").configure(preset)
+
+
+def layout(name: str) -> Layout:
+    """How an experiment's table looks: its own `LAYOUT`, or its folder's."""
+    folder = importlib.import_module(f"experiments.{name.split('.')[0]}.base")
+    return getattr(load(name), "LAYOUT", folder.LAYOUT)

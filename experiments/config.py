@@ -8,9 +8,16 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+import tyro
+
+from experiments.views import View
+from jaxmtl import models
+from jaxmtl.data.ali_ccp_protocol import AliCcpOptions
 from jaxmtl.data.video_feed import FeedConfig
+from jaxmtl.models.crossing import Crossing
+from jaxmtl.spaces import Spaces
 
 
 def default_cache() -> Path:
@@ -24,16 +31,35 @@ class DataConfig:
 
     Attributes:
       name: the log. `video_feed` is simulated; `complete_journey` needs the
-        extra of that name; `lt4rec_sample` needs its path.
+        extra of that name; `own_log` is any CSV or Parquet file with a schema.
       path: file or folder of the log, where it does not come with a package.
+      schema: of `own_log`, a TOML or JSON file.
+      allow_leaks: features that the leakage check would refuse, and should not.
       cache: folder of prepared data sets.
       feed: the simulated feed.
+      ali_ccp: how `ali_ccp` is read.
+      view: how the log is looked at: split anew, with noise, with fewer inputs.
     """
 
-    name: Literal["video_feed", "complete_journey", "lt4rec_sample"] = "video_feed"
+    name: Literal[
+        "video_feed",
+        "complete_journey",
+        "lt4rec_sample",
+        "hillstrom",
+        "ali_ccp",
+        "aliexpress",
+        "kuairand",
+        "criteo_uplift",
+        "movielens",
+        "own_log",
+    ] = "video_feed"
     path: Path | None = None
+    schema: Path | None = None
+    allow_leaks: tuple[str, ...] = ()
     cache: Path = dataclasses.field(default_factory=default_cache)
     feed: FeedConfig = FeedConfig()
+    ali_ccp: AliCcpOptions = AliCcpOptions()
+    view: View = View()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,21 +67,60 @@ class ModelConfig:
     """The net.
 
     Attributes:
-      architecture: `shared_trunk` (one MLP, a head a task) or `hard_sharing`
-        (embeddings shared, an MLP a task).
+      architecture: which; its own settings are those of the section of its name.
+        `shared_trunk` (one MLP, a head a task) and `hard_sharing` (embeddings
+        shared, an MLP a task) are made of `hidden` alone.
       embedding_dim: width of the embeddings.
-      hidden: widths of the MLP.
-      cross: `elementwise` (the paper's text), `inner` (the authors' code), `none`.
+      hidden: widths of the MLP of `shared_trunk` and `hard_sharing`.
+      crossing: what stands between embeddings and net, in every architecture.
       own_dim: width of the CVR's own embeddings beside the shared ones; 0 = none.
       init_scale: standard deviation of the initial embeddings.
+      dcrnn: of `dcrnn`.
+      mmoe: of `mmoe`.
+      omoe: of `omoe`.
+      ple: of `ple`.
+      shared_bottom: of `shared_bottom`.
+      cross_stitch: of `cross_stitch`.
+      esmm: of `esmm`.
+      aitm: of `aitm`.
     """
 
-    architecture: Literal["shared_trunk", "hard_sharing"] = "shared_trunk"
+    architecture: Literal[
+        "shared_trunk",
+        "hard_sharing",
+        "shared_bottom",
+        "mmoe",
+        "omoe",
+        "ple",
+        "cross_stitch",
+        "esmm",
+        "aitm",
+        "dcrnn",
+    ] = "shared_trunk"
     embedding_dim: int = 32
     hidden: tuple[int, ...] = (512, 256, 128)
-    cross: Literal["elementwise", "inner", "none"] = "elementwise"
+    crossing: Crossing = Crossing()
     own_dim: int = 0
     init_scale: float = 0.05
+    dcrnn: models.Dcrnn = models.Dcrnn()
+    mmoe: models.Mmoe = models.Mmoe()
+    omoe: models.Omoe = models.Omoe()
+    ple: models.Ple = models.Ple()
+    shared_bottom: models.SharedBottom = models.SharedBottom()
+    cross_stitch: models.CrossStitch = models.CrossStitch()
+    esmm: models.Esmm = models.Esmm()
+    aitm: models.Aitm = models.Aitm()
+
+    @property
+    def options(self) -> models.Architecture:
+        """The settings of the architecture in use."""
+        plain = {
+            "shared_trunk": models.SharedTrunk,
+            "hard_sharing": models.HardSharing,
+        }
+        if self.architecture in plain:
+            return plain[self.architecture](self.hidden)
+        return getattr(self, self.architecture)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +161,15 @@ class TrainingConfig:
         conflict; 1 = off. By duration where the log has one, else by threshold.
       conflict_threshold: label under which a clicked row is one, without duration.
         Predictions of a binary CVR are corrected for the shift of its odds.
+      spaces: what a task inside another's space learns: `own`, its label on the rows
+        of its space; `impression`, the joint event on all rows, as in DCRNN's study
+        of Ali-CCP; `product`, the joint event as a product of probabilities (ESMM).
+      positive_weight: of the positives in the log loss of binary labels; `rate`,
+        negatives over positives in training, the DCRNN paper's; predictions are
+        recalibrated.
+      init_from: work directory of an earlier run of the same net, or the folder of
+        one of its rows: where joint training starts, seed by seed, instead of at
+        random. Tickets are searched and rewound as ever.
     """
 
     tasks: Literal["pair", "ctr", "cvr", "all"] = "pair"
@@ -110,6 +184,9 @@ class TrainingConfig:
     continuous_loss: Literal["squared", "log"] = "squared"
     conflict_factor: float = 1.0
     conflict_threshold: float = 0.1
+    spaces: Spaces = "own"
+    positive_weight: float | Literal["rate"] = 1.0
+    init_from: Annotated[Path | None, tyro.conf.arg(aliases=["--init-from"])] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,6 +250,14 @@ class Config:
             "pruning.rewind-step": self.pruning.rewind_step,
             "model.init-scale": self.model.init_scale,
             "model.hidden": min(self.model.hidden, default=0),
+            "model.crossing.depth": self.model.crossing.depth,
+            "model.crossing.maps": self.model.crossing.maps,
+            "model.crossing.hidden": self.model.crossing.hidden,
+            "training.positive-weight": (
+                1.0
+                if self.training.positive_weight == "rate"
+                else self.training.positive_weight
+            ),
         }
         for name, value in positive.items():
             if not value > 0:
@@ -189,6 +274,13 @@ class Config:
         }.items():
             if value is not None and not 0 < value <= 1:
                 raise ValueError(f"--{name} is {value}; a density lies in (0, 1]")
+        if self.training.positive_weight != 1 and self.training.binary_loss != "log":
+            raise ValueError(
+                f"--training.positive-weight is {self.training.positive_weight}, which"
+                " needs the loss log: the odds that"
+                f" --training.binary-loss {self.training.binary_loss} learns cannot be"
+                " recalibrated; set the first to 1 or the second to log"
+            )
         ceiling = self.pruning.max_density
         if ceiling is not None and self.pruning.final_density > ceiling:
             raise ValueError(
@@ -209,5 +301,11 @@ def as_json(config: Config) -> dict:
         return str(value) if isinstance(value, Path) else value
 
     result = plain(dataclasses.asdict(config))
-    del result["data"]["cache"]  # where a set is kept changes no number
+    for name in ("cache", "allow_leaks"):
+        del result["data"][name]  # they change no number
+    model, kind = result["model"], config.model.architecture
+    for field in dataclasses.fields(ModelConfig):
+        is_section = hasattr(getattr(config.model, field.name), "name")
+        if is_section and field.name != kind:
+            del model[field.name]  # of another architecture
     return result

@@ -18,7 +18,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from experiments.report import MAIN, row_role
+from experiments.report import row_role
 from experiments.statistics import mean_interval
 from jaxmtl.types import Mask
 
@@ -45,7 +45,7 @@ def figure4(results: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
     axes = figure.subplots(1, len(results), squeeze=False)[0]
     for axis, (title, result) in zip(axes, results.items(), strict=True):
         _rounds(axis, title, **result)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _rounds(
@@ -97,13 +97,13 @@ def _rounds(
     else:
         axis.set_yticks([])
         axis.text(0.5, 0.5, "undefined", transform=axis.transAxes, ha="center")
-    _tidy(axis)
+    tidy(axis)
 
 
 def table_figure(table: Mapping[str, Any], path: str | Path) -> None:
-    """Forest plot of a table: CVR MSE and CTR AUC with their 95 % intervals.
+    """Forest plot of a table: its main metrics with their 95 % intervals.
 
-    A dashed line stands at the single task, a dotted one at the oracle; where
+    A dashed line stands at the first baseline, a dotted one at the oracle; where
     the oracle would squash the rows, an arrow at the edge names its value.
 
     Args:
@@ -111,20 +111,26 @@ def table_figure(table: Mapping[str, Any], path: str | Path) -> None:
       path: of the PNG; its folder is made if it is not there.
     """
     rows = [r for r in table["rows"] if _role(r) != "oracle"]
-    figure = Figure(figsize=(10, 1.6 + 0.28 * len(rows)), layout="constrained")
-    axes = figure.subplots(1, len(MAIN), sharey=True)
-    for axis, (name, title) in zip(axes, MAIN.items(), strict=True):
+    main = table["layout"]["main"]
+    size = (2 + 4 * len(main), 1.6 + 0.28 * len(rows))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(1, len(main), sharey=True, squeeze=False)[0]
+    for axis, (name, title) in zip(axes, main.items(), strict=True):
         _forest(axis, table, rows, name)
         axis.set_xlabel(f"{title} ({BETTER[title.split()[-1]]})")
-        _tidy(axis)
+        tidy(axis)
     axes[0].set_yticks(range(len(rows)), [row["row"] for row in rows])
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
     figure.suptitle(
-        f"{table['table']} on {table['data']}: 95 % intervals over seeds; dashed, the"
-        " single task",
+        f"{table['table']} on {table['data']}: 95 % intervals over seeds; dashed,"
+        f" {_baseline(table).format(task='…')}",
         size=11,
     )
-    _save(figure, path)
+    save(figure, path)
+
+
+def _baseline(table) -> str:
+    return next(iter(table["layout"]["baselines"].values()))
 
 
 def _forest(axis: Axes, table, rows: Sequence[Mapping], name: str) -> None:
@@ -148,7 +154,8 @@ def _forest(axis: Axes, table, rows: Sequence[Mapping], name: str) -> None:
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
             )
     means = {_role(r): r["metrics"].get(name, {}).get("mean") for r in table["rows"]}
-    base, oracle = means.get(f"base_{name.split('.')[0]}"), means.get("oracle")
+    base = means.get(_baseline(table).format(task=name.split(".")[0]))
+    oracle = means.get("oracle")
     if base is not None:
         axis.axvline(base, color=GREY, ls="--", lw=1, zorder=0)
     if not ends:
@@ -235,7 +242,7 @@ def mask_maps(masks: Mapping[str, Mask], path: str | Path) -> None:
             fontsize=8,
             frameon=False,
         )
-    _save(figure, path)
+    save(figure, path)
 
 
 def _layers(mask: Mask) -> dict[str, np.ndarray]:
@@ -252,12 +259,14 @@ def _role(row: Mapping[str, Any]) -> str:
     return row_role(row["row"], row["module"])
 
 
-def _tidy(axis: Axes) -> None:
+def tidy(axis: Axes) -> None:
+    """The look that all figures share."""
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="both", color=PALE, lw=0.6)
     axis.set_axisbelow(True)
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def save(figure: Figure, path: str | Path) -> None:
+    """Writes a PNG; makes its folder if it is not there."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

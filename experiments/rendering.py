@@ -1,8 +1,8 @@
 """A table as Markdown and as text for the terminal.
 
-The layout is LT4REC's Table 2 (CVR MSE and CTR AUC, each with its change against
-the single task) with what the paper leaves out: intervals, tests, the space and
-the rows that count, densities, costs.
+The layout is that of the paper (its metrics, each with its change against a baseline)
+with what the paper leaves out: intervals, tests, the space and the rows that count,
+densities, costs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.report import MAIN, Table, row_role
+from experiments.report import Table, row_role
 
 NONE = "–"
 OWN_EPOCH = "_own_epoch"
@@ -30,19 +30,21 @@ def write_table(table: Table, folder: str | Path) -> None:
 
 def to_markdown(table: Table) -> str:
     """The paper's table beside ours, the tests behind it, every other metric."""
-    main = [column for metric in MAIN for column in _main_columns(table, metric)]
+    main = [
+        column for metric in _main(table) for column in _main_columns(table, metric)
+    ]
     parts = [
         f"# {table['table']} on {table['data']}",
         grid([_names(table), *main, *_cost_columns(table)], markdown=True),
         "\n".join(f"- {line}" for line in _captions(table)),
     ]
-    for metric, title in MAIN.items():
+    for metric, title in _main(table).items():
         rows = _with_metrics(table, [metric])
         cells = grid([_names(rows), *_test_columns(rows, metric)], markdown=True)
         parts.append(f"## {title} against the baselines\n\n{cells}")
     groups: dict[tuple[str, str], list[str]] = {}
     for name in dict.fromkeys(name for row in table["rows"] for name in row["metrics"]):
-        if name not in MAIN:
+        if name not in _main(table):
             whole, _, segment = name.partition("@")
             task = whole.split(".")[0]
             if whole.endswith(OWN_EPOCH):
@@ -68,7 +70,7 @@ def to_text(table: Table) -> str:
     parts = [f"{table['table']} on {table['data']}"]
     parts += [
         grid([_names(table), *_main_columns(table, metric)], markdown=False)
-        for metric in MAIN
+        for metric in _main(table)
     ]
     parts.append(grid([_names(table), *_cost_columns(table)], markdown=False))
     # A command must stay on one line to be copied.
@@ -96,6 +98,14 @@ def grid(columns: Sequence[Sequence[str]], *, markdown: bool) -> str:
     return "\n".join(
         [lines[0], f"|{'|'.join(rule)}|" if markdown else text_rule, *lines[1:]]
     )
+
+
+def _main(table: Table) -> Mapping[str, str]:
+    return table["layout"]["main"]
+
+
+def _baselines(table: Table) -> Mapping[str, str]:
+    return table["layout"]["baselines"]
 
 
 def _names(table: Table) -> list[str]:
@@ -132,10 +142,11 @@ def _value_column(table: Table, name: str, header: str) -> list[str]:
 
 
 def _main_columns(table: Table, name: str) -> list[list[str]]:
-    deltas, ps, papers = ["Δ vs base"], ["p (Holm)"], ["paper"]
+    against = next(iter(_baselines(table)))
+    deltas, ps, papers = [f"Δ vs {against}"], ["p (Holm)"], ["paper"]
     theirs = _paper_baseline(table, name)
     for row in table["rows"]:
-        test = row["tests"].get(name, {}).get("vs_base")
+        test = row["tests"].get(name, {}).get(f"vs_{against}")
         mean = row["metrics"].get(name, {}).get("mean")
         deltas.append(_delta(name, test["difference"], mean) if test else NONE)
         ps.append(_p(test))
@@ -144,11 +155,23 @@ def _main_columns(table: Table, name: str) -> list[list[str]]:
         if None not in (paper, theirs) and paper != theirs:
             change = f" ({_delta(name, paper - theirs, paper)})"
         papers.append(NONE if paper is None else _number(paper) + change)
-    return [_value_column(table, name, MAIN[name]), deltas, ps, papers]
+    columns = [_value_column(table, name, _main(table)[name]), deltas, ps, papers]
+    return columns + (_best_columns(table, name) if table["layout"]["has_best"] else [])
+
+
+def _best_columns(table: Table, name: str) -> list[list[str]]:
+    pick = max if name.endswith("auc") else min
+    ours, theirs = ["best seed"], ["paper's best"]
+    for row in table["rows"]:
+        values = row["metrics"].get(name, {}).get("values")
+        ours.append(_number(pick(values)) if values else NONE)
+        paper = row["paper"].get(f"{name} best")
+        theirs.append(NONE if paper is None else _number(paper))
+    return [ours, theirs]
 
 
 def _paper_baseline(table: Table, name: str) -> float | None:
-    role = f"base_{name.split('.')[0]}"
+    role = next(iter(_baselines(table).values())).format(task=name.split(".")[0])
     found = (
         r["paper"].get(name)
         for r in table["rows"]
@@ -173,8 +196,8 @@ def _p(test: Mapping[str, Any] | None) -> str:
 
 def _test_columns(table: Table, name: str) -> list[list[str]]:
     columns = []
-    for against, title in (("vs_base", "base"), ("vs_hard", "hard")):
-        tests = [row["tests"].get(name, {}).get(against) for row in table["rows"]]
+    for title in _baselines(table):
+        tests = [row["tests"].get(name, {}).get(f"vs_{title}") for row in table["rows"]]
         columns += [
             [
                 f"Δ vs {title}",
@@ -206,13 +229,19 @@ def _cost_columns(table: Table) -> list[list[str]]:
 
 def _captions(table: Table) -> list[str]:
     """What the numbers are, which rows are missing and why, and how to redo them."""
-    scored = [f"{MAIN[name]} on {_scored_on(table, name)}" for name in MAIN]
+    against = next(iter(_baselines(table).values()))
+    baseline = " and ".join(
+        dict.fromkeys(against.format(task=name.split(".")[0]) for name in _main(table))
+    )
+    scored = [
+        f"{title} on {_scored_on(table, name)}" for name, title in _main(table).items()
+    ]
     seeds = ", ".join(map(str, table["seeds"])) or "none"
     lines = [
         f"{'; '.join(scored)}.",
         f"Mean ± half width of the 95 % t-interval over seeds {seeds}; Δ: against"
-        " base_cvr and base_ctr; p: paired t over seeds with Holm's correction over"
-        " the rows. Paper: the authors' private data, so compare changes, not levels.",
+        f" {baseline}; p: paired t over seeds with Holm's correction over"
+        f" the rows. {table['layout']['paper']}",
         "s: wall time of all seeds; the ticket searches and compilations that rows"
         " share are charged to the row that came first.",
     ]

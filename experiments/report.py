@@ -1,7 +1,7 @@
 """A table's rows as strict JSON: intervals, and tests against the baselines.
 
-Two families of tests stand in it, `vs_base` and `vs_hard`; Holm's correction runs
-over the rows of the table for one metric against one baseline.
+There is a family of tests for each baseline of the table's layout (`vs_base`);
+Holm's correction runs over the rows of the table for one metric against one baseline.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from experiments.layout import LT4REC, Layout
 from experiments.statistics import holm, mean_interval, paired_t, percentile_interval
 from jaxmtl.metrics import Metric
 
-MAIN = {"cvr.mse": "CVR MSE", "ctr.auc": "CTR AUC"}
-"""The two columns of the paper's table."""
 Table = Mapping[str, Any]
 """The content of `table.json`."""
 
@@ -60,6 +59,7 @@ def build_table(
     data: str,
     rows: Sequence[RowResult],
     *,
+    layout: Layout = LT4REC,
     notes: Iterable[str] = (),
     environment: Mapping[str, Any] | None = None,
     command: str = "",
@@ -70,6 +70,7 @@ def build_table(
       table: its name, as in `lt4rec.table2`.
       data: name of the data set.
       rows: in the order to show them.
+      layout: its columns and baselines.
       notes: provenance and licence of the data.
       environment: versions and machine, from `describe_environment`.
       command: what reproduces the table.
@@ -79,9 +80,10 @@ def build_table(
         or two rows scored a metric on different rows of the log.
     """
     _check(rows)
-    tests = _tests(rows)
+    tests = _tests(rows, layout.baselines)
     return {
         "table": table,
+        "layout": layout.as_json(),
         "data": data,
         "seeds": sorted({seed for row in rows for seed in row.seeds}),
         "command": command,
@@ -163,14 +165,16 @@ def _metric_json(metrics: Sequence[Metric]) -> dict[str, Any]:
     }
 
 
-def _tests(rows: Sequence[RowResult]) -> dict[str, dict[str, dict]]:
-    """Row -> metric -> `vs_base` or `vs_hard` -> the comparison."""
+def _tests(
+    rows: Sequence[RowResult], baselines: Mapping[str, str]
+) -> dict[str, dict[str, dict]]:
+    """Row -> metric -> `vs_<baseline>` -> the comparison."""
     tests: dict[str, dict[str, dict]] = {row.row: {} for row in rows}
     by_role = {row_role(row.row, row.module): row for row in rows}
     for metric in dict.fromkeys(name for row in rows for name in row.metrics):
         task = metric.split(".")[0]
-        for against, role in (("vs_base", f"base_{task}"), ("vs_hard", "hard_sharing")):
-            baseline = by_role.get(role)
+        for name, role in baselines.items():
+            against, baseline = f"vs_{name}", by_role.get(role.format(task=task))
             found = {
                 row.row: _compare(row, baseline, metric)
                 for row in rows

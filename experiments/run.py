@@ -19,7 +19,7 @@ from typing import Annotated
 
 import tyro
 
-from experiments import ablation, sources, tables
+from experiments import ablation, sizes, sources, study, tables
 from experiments.ablation import Ablation, Preset
 from experiments.config import Config, as_json
 from experiments.monitor import Monitor
@@ -97,21 +97,29 @@ def _run(name: str, preset: Preset, rest: Sequence[str], argv: Sequence[str]) ->
     if options.seeds < 1:
         raise ValueError(f"--seeds is {options.seeds}; give 1 or more")
 
+    options.config.check()
+    data_config = options.config.data
+    workdir = options.workdir or Path("runs") / f"{name}-{data_config.name}-{preset}"
+    data = sources.load(data_config, say=_say)
+
     def configure(row: ModuleType) -> Ablation:
         short = row.__name__.removeprefix("experiments.")
         is_alone = row is module  # then the command line had the last word
         config = options.config if is_alone else row.configure(options.config)
+        if hasattr(row, "resize"):
+            config = row.resize(config, data.schema)
         config.check()
         return Ablation(short, row.ROW, config)
 
-    options.config.check()
     ablations = [configure(row) for row in getattr(module, "ROWS", (module,))]
-    data_config = options.config.data
-    workdir = options.workdir or Path("runs") / f"{name}-{data_config.name}-{preset}"
-    data = sources.load(data_config, say=lambda text: print(text, file=sys.stderr))
     for row in ablations:
         check_trainable(row.config, data)
+        if row.config.training.init_from is not None:
+            for seed in range(options.seeds):
+                study.find_checkpoint(row.config.training.init_from, seed)
     claim(workdir, _describe(name, options.config, ablations, data))
+    for row in ablations:
+        _say(f"{row.module}: {sizes.describe(row.config, data)}")
     monitor = Monitor(workdir)
     context = tables.Context(
         name=name,
@@ -122,12 +130,17 @@ def _run(name: str, preset: Preset, rest: Sequence[str], argv: Sequence[str]) ->
         workdir=workdir,
         monitor=monitor,
         command=shlex.join(["python", "-m", "experiments.run", *argv]),
+        layout=ablation.layout(name),
     )
     try:
         text = getattr(module, "run", tables.write)(context)
     finally:
         monitor.close()
     print(text)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def _describe(

@@ -1,4 +1,8 @@
-"""Metrics of a split by role: `ctr.auc`, `cvr.mse`, `like.auc`, `cvr.mse@B`."""
+"""Metrics of a split by role: `ctr.auc`, `cvr.mse`, `like.auc`, `cvr.mse@B`.
+
+A nested task has two of each: `cvr` among the rows of its space, `ctcvr`, its joint
+event, among all impressions.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,28 @@ import numpy as np
 from experiments.setup import role
 from jaxmtl.data.store import Dataset
 from jaxmtl.metrics import Metric, evaluate
+from jaxmtl.spaces import JOINT, is_nested, joint_task, with_joint
+from jaxmtl.types import Schema, Task
 
-MAIN = {"ctr": "auc", "cvr": "mse"}
-"""What the paper judges each role by; bootstrapped and drawn."""
+
+def prefix(schema: Schema, name: str) -> str:
+    """`ctr`, `cvr` or a task's own name; with `ct` before it for a joint task."""
+    if name.startswith(JOINT):
+        return "ct" + role(schema, name.removeprefix(JOINT))
+    return role(schema, name)
+
+
+def task_of(schema: Schema, name: str) -> Task:
+    """The task, or joint task, of a prediction."""
+    if name.startswith(JOINT):
+        return joint_task(schema.task(name.removeprefix(JOINT)))
+    return schema.task(name)
+
+
+def labels_of(data: Dataset, split: str) -> dict[str, np.ndarray]:
+    """The labels of a split, those of joint tasks too."""
+    columns = data.splits[split].labels.items()
+    return with_joint(data.schema, {name: np.asarray(c) for name, c in columns})
 
 
 def score(
@@ -22,16 +45,15 @@ def score(
     Args:
       data: the log.
       split: the rows predicted.
-      predictions: task -> [n].
+      predictions: task, or `joint.<task>` -> [n].
     """
     rows = data.splits[split]
     users = np.asarray(rows.groups["user"])
-    labels = {name: np.asarray(column) for name, column in rows.labels.items()}
-    found = {}
+    labels, found = labels_of(data, split), {}
     for name, predicted in predictions.items():
-        task, prefix = data.schema.task(name), role(data.schema, name)
+        task, start = task_of(data.schema, name), prefix(data.schema, name)
         whole = evaluate(task, labels, predicted, users)
-        found |= {f"{prefix}.{metric}": value for metric, value in whole.items()}
+        found |= {f"{start}.{metric}": value for metric, value in whole.items()}
         for number, segment in enumerate(data.schema.segments):
             inside = np.asarray(rows.extras["segment"]) == number
             part = evaluate(
@@ -40,7 +62,7 @@ def score(
                 predicted[inside],
                 users[inside],
             )
-            found |= {f"{prefix}.{m}@{segment}": value for m, value in part.items()}
+            found |= {f"{start}.{m}@{segment}": value for m, value in part.items()}
     return found
 
 
@@ -52,4 +74,9 @@ def truth(data: Dataset, split: str) -> dict[str, np.ndarray] | None:
         for task in data.schema.tasks
         if f"truth.{task.name}" in extras
     }
+    for task in data.schema.tasks:
+        before = [t.name for t in data.schema.funnel(task.name)]
+        if is_nested(task) and all(name in known for name in before):
+            product = np.prod([known[name] for name in before], axis=0)
+            known[JOINT + task.name] = product
     return known or None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from experiments.config import Config
+from jaxmtl import spaces
 from jaxmtl.data.batches import Plan
 from jaxmtl.data.store import Dataset
 from jaxmtl.optim import Adam
@@ -36,9 +39,14 @@ def not_applicable(config: Config, schema: Schema) -> str | None:
     return None
 
 
-def make_setup(config: Config, schema: Schema, tasks: tuple[str, ...]) -> Setup:
-    """The static part of a training of some tasks."""
-    training, model = config.training, config.model
+def make_setup(
+    config: Config,
+    data: Dataset,
+    tasks: tuple[str, ...],
+    net_tasks: tuple[str, ...] = (),
+) -> Setup:
+    """The static part of a training of some tasks, in a net built for `net_tasks`."""
+    schema, training, model = data.schema, config.training, config.model
     kinds = {"binary": training.binary_loss, "continuous": training.continuous_loss}
     roles = {schema.ctr: training.ctr_weight, schema.cvr: training.cvr_weight}
     has_cvr = schema.cvr in tasks
@@ -47,12 +55,11 @@ def make_setup(config: Config, schema: Schema, tasks: tuple[str, ...]) -> Setup:
         by_duration = "duration" in schema.extras
         threshold = None if by_duration else training.conflict_threshold
         conflict = Conflict(schema.cvr, training.conflict_factor, threshold)
-    return Setup(
+    setup = Setup(
         schema=schema,
         tasks=tasks,
-        architecture=model.architecture,
-        hidden=model.hidden,
-        cross=model.cross,
+        architecture=model.options,
+        crossing=model.crossing,
         dim=model.embedding_dim,
         adam=Adam(
             config.optimiser.learning_rate,
@@ -65,14 +72,37 @@ def make_setup(config: Config, schema: Schema, tasks: tuple[str, ...]) -> Setup:
         summed=training.schedule == "sum",
         moving=config.optimiser.moving,
         conflict=conflict,
+        spaces=getattr(model.options, "spaces", training.spaces),
+        net_tasks=net_tasks if set(net_tasks) > set(tasks) else (),
+        masked=config.pruning.masks != "none",
     )
+    return dataclasses.replace(setup, positive_weights=_weights(config, data, setup))
+
+
+def _weights(
+    config: Config, data: Dataset, setup: Setup
+) -> tuple[tuple[str, float], ...]:
+    """The positives' weight of every binary task that a log loss learns."""
+    given, found = config.training.positive_weight, []
+    for name, task in setup.learned.items():
+        if task.kind == "binary" and dict(setup.task_losses)[name] == "log":
+            weight = given
+            if given == "rate":
+                positives, rows = data.rates[task.name]
+                # Few digits: what differs by rounding should share a program.
+                negatives = max(rows - positives, 1)
+                weight = float(f"{negatives / max(positives, 1):.4g}")
+            found.append((name, weight))
+    return tuple(found)
 
 
 def make_plan(config: Config, data: Dataset, setup: Setup) -> Plan:
     """The batches of a training."""
+    train = data.splits["train"]
+    labels = spaces.with_joint(data.schema, train.labels)
     return Plan(
-        data.splits["train"],
-        [data.schema.task(name) for name in setup.tasks],
+        train._replace(labels=labels),
+        setup.learned,
         config.training.batch_size,
         summed=setup.summed,
         passes={data.schema.cvr: config.training.cvr_passes},
@@ -80,7 +110,15 @@ def make_plan(config: Config, data: Dataset, setup: Setup) -> Plan:
 
 
 def check_trainable(config: Config, data: Dataset) -> None:
-    """Raises ValueError where a log has too few rows for a training's batches."""
+    """Raises ValueError where a log or a model does not allow for a training."""
     if not_applicable(config, data.schema) is None:
         tasks = task_names(config, data.schema)
-        make_plan(config, data, make_setup(config, data.schema, tasks))
+        setup = make_setup(config, data, tasks)
+        make_plan(config, data, setup)
+        if setup.masked and setup.needs_funnel:
+            raise ValueError(
+                f"--pruning.masks is {config.pruning.masks}, but a ticket is searched"
+                f" with one task's loss alone, and {setup.architecture.name} learns a"
+                " task through those before it; set it to none, or use another"
+                " architecture or --training.spaces"
+            )

@@ -4,50 +4,121 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 
 import jaxmtl.data
+from experiments import views
 from experiments.config import DataConfig
-from jaxmtl.data import complete_journey, lt4rec_sample, video_feed
+from jaxmtl.data import (
+    ali_ccp,
+    aliexpress,
+    complete_journey,
+    criteo_uplift,
+    hillstrom,
+    kuairand,
+    leakage,
+    lt4rec_sample,
+    movielens,
+    own_log,
+    video_feed,
+)
 from jaxmtl.data.complete_journey_tables import find_data
+from jaxmtl.data.log import Log
 from jaxmtl.data.store import Dataset, prepare
+
+PUBLIC: dict[str, ModuleType] = {
+    "aliexpress": aliexpress,
+    "criteo_uplift": criteo_uplift,
+    "hillstrom": hillstrom,
+    "kuairand": kuairand,
+    "movielens": movielens,
+}
+"""Logs that are read from their files alone."""
+WHOLE = 2**30
+"""Bytes: what is longer is not read whole just to see whether it has changed."""
 
 
 def load(config: DataConfig, say: Callable[[str], None] = print) -> Dataset:
-    """Prepares a log, or opens it where that was done before.
+    """Prepares a log, or opens it where that was done before; checks it for leaks.
 
     What identifies a prepared set are its settings, the checksums of the files
     read and the code that reads them: no stale set is ever opened.
 
     Raises:
-      ValueError: the log is missing, damaged or breaks its schema.
+      ValueError: the log is missing, damaged or breaks its schema, a feature is a
+        label in disguise, or the view asks for what the log has not.
     """
-    identity = {"code": _checksums(Path(jaxmtl.data.__file__).parent, "*.py")}
+    code = _checksums(Path(jaxmtl.data.__file__).parent.glob("*.py"))
+    identity, read = _source(config)
+    data = prepare(config.name, {"code": code, **identity}, read, config.cache, say)
+    train = data.splits["train"]
+    for warning in leakage.refuse_leaks(data.schema, train, config.allow_leaks):
+        say(warning)
+    return views.apply(data, config.view)
+
+
+def _source(config: DataConfig) -> tuple[dict, Callable[[], Log]]:
+    """What identifies a log, and what reads it."""
+    path = config.path
     if config.name == "video_feed":
-        identity["feed"] = dataclasses.asdict(config.feed)
-        read = lambda: video_feed.read(config.feed)
-    elif config.name == "complete_journey":
-        path = find_data(config.path)
-        identity["files"] = _checksums(path)
-        read = lambda: complete_journey.read(path)
-    else:
-        if config.path is None:
-            raise ValueError(
-                "--data.name lt4rec_sample needs --data.path: the file"
-                " part-r-00002.gz (or its folder) of the authors' repository"
-            )
-        identity["files"] = _checksums(config.path)
-        read = lambda: lt4rec_sample.read(config.path)
-    return prepare(config.name, identity, read, config.cache, say)
+        feed = dataclasses.asdict(config.feed)
+        return {"feed": feed}, lambda: video_feed.read(config.feed)
+    if config.name == "complete_journey":
+        folder = find_data(path)
+        return {"files": _checksums(_inside(folder))}, lambda: complete_journey.read(
+            folder
+        )
+    if config.name in PUBLIC:
+        module = PUBLIC[config.name]
+        files = _checksums(module.find_files(path))
+        return {"files": files}, lambda: module.read(path)
+    if path is None:
+        wanted = {
+            "ali_ccp": "the folder of its four raw files, sample_skeleton_train.csv and"
+            " so on, from https://tianchi.aliyun.com/dataset/dataDetail?dataId=408",
+            "lt4rec_sample": "the file part-r-00002.gz (or its folder) of the authors'"
+            " repository",
+            "own_log": "a CSV or Parquet file, or a folder of such",
+        }
+        raise ValueError(
+            f"--data.name {config.name} needs --data.path: {wanted[config.name]}"
+        )
+    files = {"files": _checksums(_inside(path))}
+    if config.name == "ali_ccp":
+        options = {"options": dataclasses.asdict(config.ali_ccp)}
+        return files | options, lambda: ali_ccp.read(path, config.ali_ccp)
+    if config.name == "lt4rec_sample":
+        return files, lambda: lt4rec_sample.read(path)
+    if config.schema is None:
+        raise ValueError(
+            "--data.name own_log needs --data.schema: a TOML or JSON file that"
+            " describes the log; examples/own_log/schema.toml is one"
+        )
+    described = {"schema": _checksums(_inside(config.schema))}
+    return files | described, lambda: own_log.read(path, config.schema)
 
 
-def _checksums(path: Path, pattern: str = "*") -> dict[str, str]:
+def _inside(path: Path) -> list[Path]:
     if not path.exists():
-        raise ValueError(f"--data.path {path}: no such file or folder")
-    files = [path] if path.is_file() else sorted(path.glob(pattern))
-    return {
-        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in files
-        if file.is_file()
-    }
+        raise ValueError(f"{path}: no such file or folder")
+    files = [path] if path.is_file() else sorted(path.iterdir())
+    return [file for file in files if file.is_file()]
+
+
+def _checksums(files: Iterable[Path]) -> dict[str, str]:
+    return {path.name: _checksum(path) for path in sorted(files)}
+
+
+def _checksum(path: Path) -> str:
+    """SHA-256 of a file; of a very long one, of its length, beginning and end."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size <= WHOLE:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256(f"{size}".encode())
+        for start in (0, size - WHOLE // 64):
+            file.seek(start)
+            digest.update(file.read(WHOLE // 64))
+        return digest.hexdigest()

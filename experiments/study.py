@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import jax
@@ -34,7 +34,8 @@ from jaxmtl.fit import Fit, fit
 from jaxmtl.keys import named
 from jaxmtl.metrics import Metric
 from jaxmtl.setup import Setup
-from jaxmtl.train import init_net, predict_all
+from jaxmtl.spaces import JOINT
+from jaxmtl.train import TrainState, dense_masks, init_net, predict_all, restart
 from jaxmtl.types import Mask
 
 RESAMPLES = 200
@@ -46,6 +47,7 @@ def run_rows(
     data: Dataset,
     workdir: Path,
     monitor: Monitor,
+    main: Collection[str],
 ) -> list[RowResult]:
     """Trains whatever of the rows is not finished yet, and gathers all of them.
 
@@ -55,6 +57,7 @@ def run_rows(
       data: the log.
       workdir: of the run, claimed for its configuration.
       monitor: watches.
+      main: the metrics to bootstrap over the users of the test.
 
     Returns:
       A result for each row, each also written to `rows/<module>/result.json`.
@@ -72,7 +75,7 @@ def run_rows(
         _run_seed(ablation, seed, data, workdir, monitor)
     resampled = resample_users(data.splits["test"].groups["user"], RESAMPLES)
     return [
-        gather(ablation, reason, seeds, data, workdir, resampled)
+        gather(ablation, reason, seeds, data, workdir, resampled, main)
         for ablation, reason in zip(ablations, reasons, strict=True)
     ]
 
@@ -110,7 +113,11 @@ def find_tickets(
 
 
 def _ticket_tasks(config: Config, data: Dataset) -> tuple[str, ...]:
-    return () if config.pruning.masks == "none" else task_names(config, data.schema)
+    return task_names(config, data.schema) if _is_masked(config) else ()
+
+
+def _is_masked(config: Config) -> bool:
+    return config.pruning.masks != "none"
 
 
 def _seed_file(workdir: Path, ablation: Ablation, seed: int) -> Path:
@@ -121,19 +128,25 @@ def _run_seed(
     ablation: Ablation, seed: int, data: Dataset, workdir: Path, monitor: Monitor
 ) -> None:
     started, config = time.monotonic(), ablation.config
-    setup = make_setup(config, data.schema, task_names(config, data.schema))
+    company = ticket_cache.company(config, data) if _is_masked(config) else ()
+    setup = make_setup(config, data, task_names(config, data.schema), company)
     found = find_tickets(config, seed, data, workdir, monitor)
     task_masks = _masks(config, setup, found, seed)
-    start = ticket_cache.make_start(config, data, setup, seed)
-    test, own = data.on_device("test"), {}
+    start = _start(config, data, setup, seed)
+    test, own, least = data.on_device("test"), {}, {}
 
     def keep_own_best(record, snapshot):
         """Test predictions at each task's own best epoch, beside the shared one."""
-        for task in setup.tasks:
-            part = record.regrets[task]
-            if task not in own or part < own[task][0]:
-                predicted = predict_all(setup, snapshot, task_masks, test)[task]
-                own[task] = (part, predicted)
+        better = [
+            task
+            for task, part in record.regrets.items()
+            if task not in least or part < least[task]
+        ]
+        predicted = predict_all(setup, snapshot, task_masks, test) if better else {}
+        for task in better:
+            least[task] = record.regrets[task]
+            names = {task, JOINT + task} & set(predicted)
+            own.update({name: predicted[name] for name in names})
 
     with monitor.training(ablation.module, seed, "joint") as on_epoch:
 
@@ -144,7 +157,7 @@ def _run_seed(
 
         result = fit(
             setup,
-            start(config.pruning.rounds + 1),
+            start,
             task_masks,
             plan=make_plan(config, data, setup),
             train=data.on_device("train"),
@@ -156,7 +169,7 @@ def _run_seed(
         )
     predictions = predict_all(setup, result.best, task_masks, test)
     metrics = scores.score(data, "test", predictions)
-    alone = scores.score(data, "test", {task: p for task, (_, p) in own.items()})
+    alone = scores.score(data, "test", own)
     metrics |= {
         f"{name}_own_epoch": metric
         for name, metric in alone.items()
@@ -171,28 +184,59 @@ def _run_seed(
     write_json(folder / "seed.json", about)  # last: commits
 
 
+def _start(config: Config, data: Dataset, setup: Setup, seed: int) -> TrainState:
+    """The state joint training begins in: rewound, or that of an earlier run."""
+    if config.training.init_from is None:
+        make = ticket_cache.make_start(config, data, setup, seed)
+        return make(config.pruning.rounds + 1)
+    folder = find_checkpoint(config.training.init_from, seed)
+    snapshot, _ = checkpoint.restore(folder, setup)
+    return restart(setup, jax.random.key(seed), snapshot)
+
+
+def find_checkpoint(run: Path, seed: int) -> Path:
+    """A seed's checkpoint in the work directory of a run of one row, or in a row's.
+
+    Raises:
+      ValueError: there is none, or rows to choose from; names what there is.
+    """
+    rows = [run] if (run / "result.json").exists() else sorted(run.glob("rows/*"))
+    if len(rows) != 1:
+        names = [row.name for row in rows]
+        raise ValueError(
+            f"--init-from {run}: "
+            + (
+                f"holds the rows {names}; name one as {run / 'rows' / names[0]}"
+                if rows
+                else "no run's work directory"
+            )
+        )
+    folder = rows[0] / f"seed{seed}" / "checkpoint"
+    if not folder.exists():
+        known = sorted(path.name for path in rows[0].glob("seed*"))
+        raise ValueError(
+            f"--init-from {run}: {rows[0].name} has no seed {seed}; it has {known}"
+        )
+    return folder
+
+
 def _masks(
     config: Config, setup: Setup, found: dict[str, tickets.Ticket], seed: int
 ) -> dict[str, Mask]:
-    if config.pruning.masks == "none":
-        key = jax.random.key(0)
-        dense = masks.full(jax.eval_shape(lambda: init_net(setup, key)))
-        return dict.fromkeys(setup.tasks, dense)
+    net = jax.eval_shape(lambda: init_net(setup, jax.random.key(0)))
+    dense = dense_masks(setup, net)
+    if not _is_masked(config):
+        return dense
     key = named(jax.random.key(seed), "random masks")
     drawn = {}
     for task, ticket in found.items():
         mask = ticket.mask
         if config.pruning.masks == "random":
             mask = pruning.random_like(named(key, task), mask)
-        drawn[task] = _with_own_parts(mask, setup)
+        # The net of its search has no view of another task's own.
+        own = dense[task]["tasks"] | {task: mask["tasks"][task]}
+        drawn[task] = {"shared": mask["shared"], "tasks": own}
     return drawn
-
-
-def _with_own_parts(mask: Mask, setup: Setup) -> Mask:
-    """A single-task search's mask over the joint net, whose own parts stay whole."""
-    key = jax.random.key(0)
-    full = masks.full(jax.eval_shape(lambda: init_net(setup, key)))
-    return {"shared": mask["shared"], "tasks": full["tasks"]}
 
 
 def _describe(
@@ -202,10 +246,12 @@ def _describe(
     task_masks: dict[str, Mask],
     found: dict[str, tickets.Ticket],
 ) -> dict:
-    net = result.best.net
+    own = {task: result.best.net["tasks"][task] for task in setup.tasks}
+    net = {"shared": result.best.net["shared"], "tasks": own}
     roles = {task: role(data.schema, task) for task in setup.tasks}
     size = lambda tree: int(sum(leaf.size for leaf in jax.tree.leaves(tree)))
-    union = masks.union(task_masks.values())
+    known = [mask for mask in task_masks.values() if mask is not None]
+    union = masks.union(known) if known else None
     pruned = size(union) - masks.count(union)
     return {
         "best_epoch": result.best_epoch,
@@ -227,6 +273,7 @@ def gather(
     data: Dataset,
     workdir: Path,
     resampled: tuple[np.ndarray, np.ndarray],
+    main: Collection[str],
 ) -> RowResult:
     """A row over its seeds, written to its `result.json` too."""
     row, module = ablation.row, ablation.module
@@ -257,7 +304,7 @@ def gather(
             for name in parts[0]["density"]
         },
         seconds=sum(part["seconds"] for part in parts),
-        bootstrap=_bootstrap(data, predictions, resampled),
+        bootstrap=_bootstrap(data, predictions, resampled, main),
     )
     kept = result._replace(bootstrap=None)._asdict() | {"by_seed": parts}
     kept["metrics"] = {n: [m._asdict() for m in ms] for n, ms in metrics.items()}
@@ -269,21 +316,22 @@ def _bootstrap(
     data: Dataset,
     predictions: list[dict[str, np.ndarray]],
     resampled: tuple[np.ndarray, np.ndarray],
+    main: Collection[str],
 ) -> dict[str, np.ndarray]:
-    labels, (user_index, counts) = data.splits["test"].labels, resampled
+    labels, (user_index, counts) = scores.labels_of(data, "test"), resampled
     found = {}
     for name in predictions[0]:
-        task = data.schema.task(name)
-        metric = scores.MAIN.get(role(data.schema, name))
-        if metric is None or (metric == "auc" and task.kind != "binary"):
-            continue
-        inside = task.inside(labels)
-        stacked = np.stack([part[name][inside] for part in predictions])
-        found[f"{role(data.schema, name)}.{metric}"] = bootstrap_users(
-            metric,
-            labels[name][inside],
-            stacked,
-            user_index[inside],
-            counts,
+        task, start = (
+            scores.task_of(data.schema, name),
+            scores.prefix(data.schema, name),
         )
+        wanted = [m for m in ("auc", "mse") if f"{start}.{m}" in main]
+        if task.kind != "binary":
+            wanted = [m for m in wanted if m != "auc"]
+        inside = task.inside(labels)
+        for metric in wanted:
+            stacked = np.stack([part[name][inside] for part in predictions])
+            found[f"{start}.{metric}"] = bootstrap_users(
+                metric, labels[name][inside], stacked, user_index[inside], counts
+            )
     return found

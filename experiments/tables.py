@@ -11,9 +11,10 @@ import numpy as np
 
 from experiments import figures, study
 from experiments.ablation import Ablation
+from experiments.layout import Layout
 from experiments.monitor import Monitor
 from experiments.rendering import grid, to_text, write_table
-from experiments.report import build_table, describe_environment
+from experiments.report import RowResult, build_table, describe_environment
 from experiments.setup import role
 from experiments.workdir import write_json
 from jaxmtl.data.store import Dataset
@@ -32,6 +33,7 @@ class Context(NamedTuple):
       workdir: claimed for this configuration.
       monitor: watches.
       command: what reproduces the run.
+      layout: of the paper's table.
     """
 
     name: str
@@ -42,18 +44,30 @@ class Context(NamedTuple):
     workdir: Path
     monitor: Monitor
     command: str
+    layout: Layout
+
+
+def train(context: Context) -> list[RowResult]:
+    """Trains what is missing of a study's rows, and gathers all of them."""
+    return study.run_rows(
+        context.rows,
+        context.seeds,
+        context.data,
+        context.workdir,
+        context.monitor,
+        context.layout.main,
+    )
 
 
 def write(context: Context) -> str:
     """Trains what is missing; writes, draws and returns the table as text."""
-    rows = study.run_rows(
-        context.rows, context.seeds, context.data, context.workdir, context.monitor
-    )
+    rows = train(context)
     oracle = study.oracle(context.data)
     table = build_table(
         context.name,
         context.data.schema.name,
         rows + ([oracle] if oracle else []),
+        layout=context.layout,
         notes=context.data.notes,
         environment=describe_environment(),
         command=context.command,

@@ -28,6 +28,7 @@ from jaxmtl.setup import Setup
 from jaxmtl.train import (
     Snapshot,
     TrainState,
+    dense_masks,
     make_epoch,
     make_gates,
     make_init,
@@ -59,11 +60,14 @@ def identity(config: Config, data: Dataset, task: str) -> dict:
     return {
         "data": data.fingerprint,
         "task": task,
+        "company": company(config, data),
         "model": model,
         "learning_rate": fields["optimiser"]["learning_rate"],
         "weight_decay": fields["optimiser"]["weight_decay"],
         "batch_size": training["batch_size"],
         "loss": training[f"{kind}_loss"],
+        "spaces": training["spaces"],
+        "positive_weight": training["positive_weight"],
         "pruning": prune,
     }
 
@@ -119,7 +123,17 @@ def single_setup(config: Config, data: Dataset, task: str) -> Setup:
     )
     gated = dataclasses.replace(config.optimiser, moving="gated")
     config = dataclasses.replace(config, training=plain, optimiser=gated)
-    return make_setup(config, data.schema, (task,))
+    return make_setup(config, data, (task,), company(config, data))
+
+
+def company(config: Config, data: Dataset) -> tuple[str, ...]:
+    """The tasks that the net of a search is built for.
+
+    What they share may depend on them: a DCRNN of two tasks has more positions than
+    either reads.
+    """
+    training = dataclasses.replace(config.training, tasks=_joint_tasks(config))
+    return task_names(dataclasses.replace(config, training=training), data.schema)
 
 
 def make_start(
@@ -146,12 +160,9 @@ def _warm(config: Config, data: Dataset, seed: int, key: Key) -> Snapshot:
     Joint, so that all tasks rewind to the same weights (the multi-task warm-up of
     Sun et al., 2020).
     """
-    joint = dataclasses.replace(config.training, tasks=_joint_tasks(config))
-    config = dataclasses.replace(config, training=joint)
-    tasks = task_names(config, data.schema)
-    setup = make_setup(config, data.schema, tasks)
+    setup = make_setup(config, data, company(config, data))
     state = make_init(setup)(key)
-    dense = {task: masks.full(state.net) for task in tasks}
+    dense = dense_masks(setup, state.net)
     gates = make_gates(setup, state.net, dense)
     plan, left, epoch = (
         make_plan(config, data, setup),
@@ -208,9 +219,9 @@ def _search(
             return train(state, {task: mask}, on_epoch=lambda r, _: on_epoch(r))
 
     start = make_start(config, data, setup, seed)
-    alive = masks.count(masks.full(jax.eval_shape(lambda: start(0).net)))
+    full = masks.full(jax.eval_shape(lambda: start(0).net), task)
     keeps = pruning.keep_counts(
-        alive, config.pruning.final_density, config.pruning.rounds
+        masks.count(full), config.pruning.final_density, config.pruning.rounds
     )
     return tickets.find(
         start,
@@ -218,6 +229,7 @@ def _search(
         lambda result: result.value(task),
         make_prune(config),
         keeps,
+        task,
     )
 
 
@@ -233,7 +245,7 @@ def _write(where: Path, rounds: tuple[tickets.Round, ...], about: dict) -> None:
 
 def _read(where: Path, setup: Setup) -> tuple[tickets.Round, ...]:
     net = jax.eval_shape(lambda: make_init(setup)(jax.random.key(0)).net)
-    like = masks.full(net)
+    like = masks.full(net, *setup.tasks)
     about = read_json(where / DONE)
     return tuple(
         tickets.Round(

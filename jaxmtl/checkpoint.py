@@ -17,11 +17,16 @@ from jaxmtl.train import Snapshot, make_init, snapshot_of
 from jaxmtl.types import Mask
 
 
-def save(folder: Path, snapshot: Snapshot, task_masks: dict[str, Mask]) -> None:
+def save(folder: Path, snapshot: Snapshot, task_masks: dict[str, Mask | None]) -> None:
     """Writes a snapshot and its masks; replaces what the folder held.
 
-    Orbax writes under a temporary name and renames, so the folder is whole.
+    Orbax writes under a temporary name and renames, so the folder is whole. A task
+    without a mask is written with one that keeps everything.
     """
+    task_masks = {
+        task: masks.full(snapshot.net, task) if mask is None else mask
+        for task, mask in task_masks.items()
+    }
     tree = {"tables": snapshot.tables, "net": snapshot.net, "masks": task_masks}
     with ocp.StandardCheckpointer() as checkpointer:
         saved = {"tree": tree, "sha256": _sha256(tree)}
@@ -36,12 +41,10 @@ def restore(folder: Path, setup: Setup) -> tuple[Snapshot, dict[str, Mask]]:
     """
     state = jax.eval_shape(make_init(setup), jax.random.key(0))
     snapshot = jax.eval_shape(snapshot_of, state)
-    full = jax.eval_shape(masks.full, state.net)
-    like = {
-        "tables": snapshot.tables,
-        "net": snapshot.net,
-        "masks": dict.fromkeys(setup.tasks, full),
-    }
+    full = jax.eval_shape(
+        lambda net: {task: masks.full(net, task) for task in setup.tasks}, state.net
+    )
+    like = {"tables": snapshot.tables, "net": snapshot.net, "masks": full}
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             saved = checkpointer.restore(

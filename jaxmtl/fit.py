@@ -18,6 +18,7 @@ import numpy as np
 from jaxmtl import metrics
 from jaxmtl.data.batches import Plan
 from jaxmtl.setup import Setup
+from jaxmtl.spaces import with_joint
 from jaxmtl.train import (
     Snapshot,
     TrainState,
@@ -115,10 +116,11 @@ def fit(
     epoch_program = make_epoch(setup)
     gates = make_gates(setup, state.net, task_masks)
     labels = {name: np.asarray(column) for name, column in validation.labels.items()}
-    tasks = [setup.schema.task(name) for name in setup.tasks]
+    labels = with_joint(setup.schema, labels)
+    judged = setup.learned
     history: list[EpochRecord] = []
     best, best_epoch = None, 0
-    own_best = {task.name: (math.inf, 1) for task in tasks}
+    own_best = dict.fromkeys(judged, (math.inf, 1))
     for epoch in range(1, epochs + 1):
         orders = plan.orders(seed, epoch)
         state, step_losses = epoch_program(state, task_masks, gates, train, orders)
@@ -126,7 +128,7 @@ def fit(
         snapshot = snapshot_of(state)
         step = epoch * plan.steps
         values = _validate(setup, snapshot, task_masks, validation, labels, step)
-        parts = {t.name: regret(t, values[t.name], labels) for t in tasks}
+        parts = {n: regret(task, values[n], labels) for n, task in judged.items()}
         record = EpochRecord(epoch, means, values, parts)
         history.append(record)
         own_best = {
@@ -166,8 +168,9 @@ def _validate(
                 f"task {name!r} no longer predicts finite values after step {step};"
                 " lower optimiser.learning-rate"
             )
-        task = setup.schema.task(name)
+    for name, task in setup.learned.items():
         inside = task.inside(labels)
         score = metrics.auc if task.metric == "auc" else metrics.mse
-        values[name] = score(labels[name][inside], prediction[inside]).value
+        predicted = predictions[task.name][inside]
+        values[name] = score(labels[task.name][inside], predicted).value
     return values

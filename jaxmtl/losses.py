@@ -37,7 +37,13 @@ def predict(task: Task, logits: Array) -> Array:
 
 
 def task_loss(
-    task: Task, logits: Array, batch: Batch, *, name: LossName, weight: Array | None
+    task: Task,
+    logits: Array,
+    batch: Batch,
+    *,
+    name: LossName,
+    weight: Array | None,
+    positive: float = 1.0,
 ) -> Loss:
     """The loss of one task on the valid rows of its label space.
 
@@ -49,12 +55,20 @@ def task_loss(
         the LT4REC authors' code for CTR) or `squared` (on the prediction).
       weight: float32 [batch] that multiplies each row's loss, or None. The
         count is that of rows: a weight above 1 shifts the balance among them.
+      positive: weight of the label's own part of a `log` loss (DCRNN, after
+        tf.nn.weighted_cross_entropy_with_logits). It multiplies the odds that are
+        learned: take its logarithm off the logits before they are reported.
 
     Raises:
       ValueError: the loss is unknown, or a cross-entropy on amounts.
     """
     if name not in get_args(LossName):
         raise ValueError(f"loss {name!r} is none of {list(get_args(LossName))}")
+    if positive != 1 and name != "log":
+        raise ValueError(
+            f"task {task.name!r}: a weight of {positive:g} for positives needs the loss"
+            f" 'log', whose odds can be recalibrated; given is {name!r}"
+        )
     if name != "squared" and not task.is_probability:
         raise ValueError(
             f"task {task.name!r} has labels up to {task.high:g}, on which loss {name!r}"
@@ -65,6 +79,8 @@ def task_loss(
     label = jnp.where(counts, label, 0)  # NaN would survive a product with zero
     if name == "log":
         values = optax.losses.sigmoid_binary_cross_entropy(logits, label)
+        if positive != 1:
+            values += (1 - positive) * label * jax.nn.log_sigmoid(logits)
     elif name == "focal":
         values = optax.losses.sigmoid_focal_loss(logits, label, alpha=0.75, gamma=2.0)
     else:

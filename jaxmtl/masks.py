@@ -1,11 +1,11 @@
-"""Masks: which weights of the shared net a task sees, and which its step moves.
+"""Masks: which weights of the net a task sees, and which its step moves.
 
-A mask is a tree over the net with a bool array at every kernel that can be
-pruned and `None` elsewhere. It is always an argument, never part of a model or
-of an optimiser's state, so two tasks' masks run through one compiled program.
-What a task sees (its mask) and what its step may change (its gates) differ:
-biases, heads and a task's own branches are never pruned, and still must not
-drift on another task's momentum.
+A mask is a tree over the net with a bool array at every kernel that can be pruned and
+`None` elsewhere: it covers what is shared and the task's own tower. It is always an
+argument, never part of a model or of an optimiser's state, so two tasks' masks run
+through one compiled program. What a task sees (its mask) and what its step may change
+(its gates) differ: biases, heads and a task's own branches are never pruned, and still
+must not drift on another task's momentum.
 """
 
 from __future__ import annotations
@@ -24,15 +24,30 @@ def _is_none(leaf) -> bool:
     return leaf is None
 
 
-def full(net: Params) -> Mask:
-    """The dense mask: True at every kernel under `net["shared"]`.
+def _is_prunable(path) -> bool:
+    """Whether a leaf is a weight that a ticket may leave out.
 
-    Biases, heads and embeddings are never pruned (LT4REC, Figure 3).
+    Biases, heads and embeddings never are (LT4REC, Figure 3), nor are the gates of
+    a mixture, which weigh whole experts, and a task's branch, which only it sees.
+    """
+    names = [part.key for part in path]
+    return names[-1] == "kernel" and {"head", "gate", "branch"}.isdisjoint(names)
+
+
+def full(net: Params, task: str | None = None) -> Mask:
+    """The dense mask: True at every kernel of the net that may be pruned.
+
+    Args:
+      net: of one task or several.
+      task: whose mask it is; None, on the own parts of the other tasks too, where
+        the net is of one task alone.
     """
 
     def leaf(path, value):
-        prunable = path[0].key == "shared" and path[-1].key == "kernel"
-        return jnp.ones(value.shape, bool) if prunable else None
+        is_other = path[0].key == "tasks" and path[1].key != (task or path[1].key)
+        if is_other or not _is_prunable(path):
+            return None
+        return jnp.ones(value.shape, bool)
 
     return jax.tree_util.tree_map_with_path(leaf, net)
 
@@ -56,30 +71,29 @@ def gates(net: Params, masks: Mapping[str, Mask | None]) -> Params:
 
     Returns:
       A tree over `net` of bools that broadcast to its leaves: the union of the
-      masks at prunable kernels, True at shared leaves that are never pruned,
-      True for the own parts of the named tasks, False for those of the others.
+      masks at prunable kernels, True at leaves that are never pruned, and False in
+      the own parts of the tasks that are not named.
     """
-    if any(mask is None for mask in masks.values()):
-        shared = jax.tree.map(lambda _: jnp.asarray(True), net["shared"])
-    else:
-        seen = union([mask["shared"] for mask in masks.values()])
-        shared = jax.tree.map(
-            lambda leaf: jnp.asarray(True) if leaf is None else leaf,
-            seen,
-            is_leaf=_is_none,
-        )
-    own = {
-        task: jax.tree.map(lambda _, is_open=task in masks: jnp.asarray(is_open), part)
-        for task, part in net["tasks"].items()
-    }
-    return {"shared": shared, "tasks": own}
+    is_dense = any(mask is None for mask in masks.values())
+    seen = full(net) if is_dense else union(masks.values())
+
+    def gate(path, leaf, value):
+        is_other = path[0].key == "tasks" and path[1].key not in masks
+        if is_dense or not _is_prunable(path):
+            return jnp.asarray(not is_other)
+        return jnp.zeros(value.shape, bool) if is_other else leaf
+
+    return jax.tree_util.tree_map_with_path(gate, seen, net, is_leaf=_is_none)
 
 
 def union(masks: Iterable[Mask]) -> Mask:
-    """What any of the masks keeps."""
-    return jax.tree.map(
-        lambda *leaves: functools.reduce(jnp.logical_or, leaves), *masks
-    )
+    """What any of the masks keeps; None where none of them prunes."""
+
+    def either(*leaves):
+        known = [leaf for leaf in leaves if leaf is not None]
+        return functools.reduce(jnp.logical_or, known) if known else None
+
+    return jax.tree.map(either, *masks, is_leaf=_is_none)
 
 
 def count(mask: Mask) -> int:
@@ -102,8 +116,14 @@ def layer_density(mask: Mask) -> dict[str, float]:
 
 
 def overlap(a: Mask, b: Mask) -> float:
-    """Intersection over union of two masks; 1 where both keep nothing."""
-    pairs = list(zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    """Intersection over union of two masks; 1 where both keep nothing.
+
+    Towers, which one of the tasks prunes alone, are left out.
+    """
+    leaves = (jax.tree.leaves(mask, is_leaf=_is_none) for mask in (a, b))
+    pairs = [
+        (x, y) for x, y in zip(*leaves, strict=True) if x is not None and y is not None
+    ]
     both = sum(int(np.sum(np.asarray(x) & np.asarray(y))) for x, y in pairs)
     either = sum(int(np.sum(np.asarray(x) | np.asarray(y))) for x, y in pairs)
     return both / either if either else 1.0

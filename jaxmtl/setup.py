@@ -6,8 +6,10 @@ import dataclasses
 import math
 from typing import Literal, get_args
 
-from jaxmtl import losses, models, optim
+from jaxmtl import losses, models, optim, spaces
 from jaxmtl.data.batches import EVERY
+from jaxmtl.models.crossing import Crossing
+from jaxmtl.spaces import Spaces
 from jaxmtl.types import Array, Batch, Model, Schema, Task
 
 SHARED = "shared"
@@ -56,9 +58,8 @@ class Setup:
     Attributes:
       schema: of the rows.
       tasks: names of the tasks trained and predicted.
-      architecture: a name in `models.ARCHITECTURES`.
-      hidden: widths of the MLP.
-      cross: how field embeddings are crossed.
+      architecture: the hyper-parameters of one of `models.ARCHITECTURES`.
+      crossing: how field embeddings are crossed.
       dim: width of the shared embeddings.
       own_dims: pairs of a task and the width of its own view.
       init_scale: standard deviation of the initial embeddings.
@@ -72,13 +73,18 @@ class Setup:
         of moments; `per_task`: the same, with moments for each task; `leaky`:
         everything, one plain Adam as in the authors' code.
       conflict: the row weights, or None.
+      spaces: what a nested task's logits stand for (`spaces.Spaces`).
+      positive_weights: pairs of a task and the weight of its positives.
+      net_tasks: the tasks the net is built for, where they are more than those
+        trained: a ticket is searched in the net that all tasks will share.
+      masked: whether tasks see the net through masks. Without, one pass through
+        the net serves all tasks of a step, and masks are None.
     """
 
     schema: Schema
     tasks: tuple[str, ...]
-    architecture: str
-    hidden: tuple[int, ...]
-    cross: str
+    architecture: models.Architecture
+    crossing: Crossing
     dim: int
     adam: optim.Adam
     task_losses: tuple[tuple[str, str], ...]
@@ -88,9 +94,13 @@ class Setup:
     summed: bool = False
     moving: Moving = "gated"
     conflict: Conflict | None = None
+    spaces: Spaces = "own"
+    positive_weights: tuple[tuple[str, float], ...] = ()
+    net_tasks: tuple[str, ...] = ()
+    masked: bool = True
 
     def __post_init__(self):
-        choices = {"architecture": models.ARCHITECTURES, "moving": get_args(Moving)}
+        choices = {"moving": get_args(Moving), "spaces": get_args(Spaces)}
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(
@@ -99,27 +109,73 @@ class Setup:
         without = set(self.tasks) - set(dict(self.task_losses))
         if without:
             raise ValueError(f"no loss for {sorted(without)}; add it to task_losses")
+        if type(self.architecture) not in models.ARCHITECTURES:
+            known = [kind.__name__ for kind in models.ARCHITECTURES]
+            raise ValueError(f"architecture {self.architecture!r} is none of {known}")
         reserved = {SHARED, EVERY} & set(self.tasks)
         if reserved:
             raise ValueError(f"{sorted(reserved)} cannot name a task; rename it")
+        by_threshold = self.conflict and self.conflict.threshold is not None
+        if by_threshold and self.spaces != "own":
+            raise ValueError(
+                f"the conflict's threshold weights rows of the space of"
+                f" {self.conflict.task!r}, but spaces {self.spaces!r} trains it on all"
+                " impressions; set training.spaces to own, or training.conflict-factor"
+                " to 1"
+            )
+        if self.needs_funnel:
+            self._check_funnel(getattr(self.architecture, "spaces", None))
+
+    @property
+    def needs_funnel(self) -> bool:
+        """Whether the architecture itself says what its logits stand for."""
+        return hasattr(self.architecture, "spaces") or self.spaces == "product"
+
+    def _check_funnel(self, fixed: Spaces | None) -> None:
+        name = self.architecture.name
+        spaces.check_funnel(name, self.schema, self.tasks)
+        if fixed is not None and self.spaces != fixed:
+            raise ValueError(
+                f"{name} learns spaces {fixed!r}, given is {self.spaces!r}; set"
+                f" training.spaces to {fixed}"
+            )
+        if not self.summed:
+            raise ValueError(
+                f"{name} learns a task through those before it, in one step; set"
+                " training.schedule to sum"
+            )
 
     def without_losses(self) -> Setup:
         """The setup with all that only gradients depend on set to one value.
 
-        Starting and predicting do not depend on it, so rows that differ in it
-        share those programs.
+        Starting does not depend on it, so rows that differ in it share the program.
         """
         return dataclasses.replace(
-            self, adam=optim.Adam(1.0), task_weights=(), conflict=None
+            self,
+            adam=optim.Adam(1.0),
+            task_weights=(),
+            conflict=None,
+            positive_weights=(),
         )
 
     @property
     def model(self) -> Model:
-        make = models.ARCHITECTURES[self.architecture]
-        return make(self.tasks, hidden=self.hidden, cross=self.cross)
+        tasks = [self.schema.task(name) for name in self.net_tasks or self.tasks]
+        return models.make(self.architecture, tasks, self.crossing)
 
     @property
-    def kinds(self) -> dict[str, tuple[Task, ...]]:
+    def kinds(self) -> dict[str, tuple[str, ...]]:
         """Kind of step -> the tasks it trains."""
-        tasks = tuple(self.schema.task(name) for name in self.tasks)
-        return {EVERY: tasks} if self.summed else {t.name: (t,) for t in tasks}
+        return {EVERY: self.tasks} if self.summed else {t: (t,) for t in self.tasks}
+
+    @property
+    def learned(self) -> dict[str, Task]:
+        """Name -> the task whose labels and rows its loss takes, its joint one or
+        itself; also what validation judges it by."""
+        tasks = {name: self.schema.task(name) for name in self.tasks}
+        if self.spaces == "own":
+            return tasks
+        return {
+            name: spaces.joint_task(task) if spaces.is_nested(task) else task
+            for name, task in tasks.items()
+        }

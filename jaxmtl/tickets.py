@@ -49,6 +49,7 @@ def find(
     value_of: Callable[[Fit], float | None],
     prune: Callable[[Params, Mask, int], Mask],
     keeps: Sequence[int],
+    task: str | None = None,
 ) -> tuple[Round, ...]:
     """Trains, prunes and rewinds, once for each entry of `keeps` and once more.
 
@@ -63,13 +64,14 @@ def find(
       value_of: the task's validation metric of a training.
       prune: (trained net, mask, weights to keep) -> the next mask.
       keeps: how many weights survive each round, falling.
+      task: whose ticket it is, where the net is built for several (`masks.full`).
 
     Returns:
       `len(keeps) + 1` rounds, the first of them dense.
     """
     rounds: list[Round] = []
     state = start(0)
-    mask = masks.full(state.net)
+    mask = masks.full(state.net, task)
     for number in range(len(keeps) + 1):
         result = train(state, mask, number)
         rounds.append(

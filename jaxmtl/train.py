@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmtl import embedding, losses, masks, optim
+from jaxmtl import embedding, losses, masks, optim, outputs, spaces
 from jaxmtl.data.batches import EVERY
 from jaxmtl.keys import named
 from jaxmtl.setup import SHARED, Setup
@@ -78,12 +78,17 @@ def make_gates(
 ) -> dict[str, Params]:
     """Kind of step -> what it may move (see `Setup.moving`)."""
     gates = {
-        kind: masks.gates(net, {t.name: task_masks[t.name] for t in tasks})
-        for kind, tasks in setup.kinds.items()
+        kind: masks.gates(net, {name: task_masks[name] for name in names})
+        for kind, names in setup.kinds.items()
     }
     if setup.moving == "leaky":
         gates = jax.tree.map(jnp.ones_like, gates)
     return gates
+
+
+def dense_masks(setup: Setup, net: Params) -> dict[str, Mask | None]:
+    """Task -> the mask that keeps everything; None where there are no masks."""
+    return {n: masks.full(net, n) if setup.masked else None for n in setup.tasks}
 
 
 def make_init(setup: Setup) -> Callable[[Key], TrainState]:
@@ -93,7 +98,11 @@ def make_init(setup: Setup) -> Callable[[Key], TrainState]:
 
 @functools.lru_cache(maxsize=64)
 def _make_init(setup: Setup) -> Callable[[Key], TrainState]:
-    @jax.jit
+    # It runs once: on a CPU, compiling random draws well takes far longer than they do.
+    quick = {"xla_backend_optimization_level": 0}
+    options = quick if jax.default_backend() == "cpu" else None
+
+    @functools.partial(jax.jit, compiler_options=options)
     def init(key: Key) -> TrainState:
         dims = {SHARED: setup.dim, **dict(setup.own_dims)}
         tables = {
@@ -103,8 +112,7 @@ def _make_init(setup: Setup) -> Callable[[Key], TrainState]:
             for stack, dim in dims.items()
         }
         net = init_net(setup, key)
-        everything = {name: masks.full(net) for name in setup.tasks}
-        gates = make_gates(setup, net, everything)
+        gates = make_gates(setup, net, dense_masks(setup, net))
         if setup.moving == "per_task":
             moments = {kind: optim.init(net, gate) for kind, gate in gates.items()}
         else:
@@ -120,28 +128,34 @@ def make_step(setup: Setup, kind: str) -> Callable[..., tuple]:
     `masks` maps each task to its mask, `gates` is what this step may move.
     Losses are means over the rows that count. A batch without any moves nothing.
     """
-    tasks, model = setup.kinds[kind], setup.model
+    names, learned = setup.kinds[kind], setup.learned
     loss_names, weights = dict(setup.task_losses), dict(setup.task_weights)
+    positives = dict(setup.positive_weights)
     slot = kind if setup.moving == "per_task" else EVERY
 
     def objective(net, gathered, task_masks, batch):
-        features, total, means = features_of(setup, gathered, batch.rows), 0.0, {}
-        for task in tasks:
-            outputs = model.apply(masks.apply(net, task_masks[task.name]), features)
-            weighted = setup.conflict and setup.conflict.task == task.name
+        features, means = features_of(setup, gathered, batch.rows), {}
+        raw = outputs.forward(setup, net, task_masks, features, names)
+        total = raw.aux_loss
+        for name, logits in outputs.loss_logits(setup, raw.logits).items():
+            weighted = setup.conflict and setup.conflict.task == name
             loss = losses.task_loss(
-                task,
-                outputs.logits[task.name],
+                learned[name],
+                logits,
                 batch,
-                name=loss_names[task.name],
+                name=loss_names[name],
                 weight=setup.conflict.row_weight(batch) if weighted else None,
+                positive=positives.get(name, 1.0),
             )
-            means[task.name] = loss.mean
-            total += weights.get(task.name, 1.0) * loss.mean + outputs.aux_loss
+            means[name] = loss.mean
+            total += weights.get(name, 1.0) * loss.mean
         return total, means
 
     def step(state: TrainState, task_masks, gates, batch: Batch):
-        inside = {t.name: t.inside(batch.rows.labels) & batch.valid for t in tasks}
+        if setup.spaces != "own":
+            labels = spaces.with_joint(setup.schema, batch.rows.labels)
+            batch = Batch(batch.rows._replace(labels=labels), batch.valid)
+        inside = {n: learned[n].inside(batch.rows.labels) & batch.valid for n in names}
         inside[SHARED] = functools.reduce(jnp.logical_or, inside.values())
         stacks = [stack for stack in state.tables if stack in inside]
         # A row that no loss counts must not age the moments of its ids either.
@@ -228,17 +242,23 @@ def make_epoch(setup: Setup) -> Callable[..., tuple[TrainState, dict[str, Array]
 
 
 def make_predict(setup: Setup) -> Callable[..., dict[str, Array]]:
-    """predict(snapshot, masks, rows, index) -> task -> predictions [index]."""
-    plain = dataclasses.replace(setup.without_losses(), summed=False, moving="gated")
-    if setup.conflict and setup.conflict.offset(setup.schema.task(setup.conflict.task)):
-        plain = dataclasses.replace(plain, conflict=setup.conflict)
+    """predict(snapshot, masks, rows, index) -> task -> predictions [index].
+
+    Joint tasks too, as `outputs.predictions` names them.
+    """
+    plain = dataclasses.replace(
+        setup, adam=optim.Adam(1.0), task_weights=(), moving="gated"
+    )
+    if not plain.needs_funnel:
+        plain = dataclasses.replace(plain, summed=False)
+    conflict = setup.conflict
+    if conflict and not conflict.offset(setup.schema.task(conflict.task)):
+        plain = dataclasses.replace(plain, conflict=None)
     return _make_predict(plain)
 
 
 @functools.lru_cache(maxsize=64)
 def _make_predict(setup: Setup) -> Callable[..., dict[str, Array]]:
-    model = setup.model
-
     @jax.jit
     def predict(snapshot: Snapshot, task_masks, rows: Rows, index: Array):
         batch = take(rows, index)
@@ -247,15 +267,9 @@ def _make_predict(setup: Setup) -> Callable[..., dict[str, Array]]:
             stack: embedding.gather(part, stacked)
             for stack, part in snapshot.tables.items()
         }
-        features, predictions = features_of(setup, gathered, batch.rows), {}
-        for name in setup.tasks:
-            net = masks.apply(snapshot.net, task_masks[name])
-            logits = model.apply(net, features).logits[name]
-            task = setup.schema.task(name)
-            if setup.conflict:
-                logits = logits + setup.conflict.offset(task)
-            predictions[name] = losses.predict(task, logits)
-        return predictions
+        features = features_of(setup, gathered, batch.rows)
+        raw = outputs.forward(setup, snapshot.net, task_masks, features, setup.tasks)
+        return outputs.predictions(setup, raw.logits)
 
     return predict
 
@@ -267,7 +281,7 @@ def predict_all(
     rows: Rows,
     chunk: int = 4096,
 ) -> dict[str, np.ndarray]:
-    """Task -> float32 predictions for every row, in chunks of one shape."""
+    """Task, joint ones too -> float32 predictions for every row, in equal chunks."""
     predict, n = make_predict(setup), rows.num_rows
     parts = []
     for at in range(0, n, chunk):
@@ -277,7 +291,7 @@ def predict_all(
         )
     return {
         name: np.concatenate([np.asarray(part[name]) for part in parts])[:n]
-        for name in setup.tasks
+        for name in parts[0]
     }
 
 
@@ -291,9 +305,15 @@ def restart(setup: Setup, key: Key, snapshot: Snapshot) -> TrainState:
         stack: table._replace(rows=jnp.copy(snapshot.tables[stack]))
         for stack, table in state.tables.items()
     }
-    own = {task: snapshot.net["tasks"][task] for task in setup.tasks}
-    net = {"shared": snapshot.net["shared"], "tasks": own}
-    return state._replace(tables=tables, net=jax.tree.map(jnp.copy, net))
+
+    def part(path, _):
+        found = snapshot.net
+        for step in path:
+            found = found[step.key]
+        return jnp.copy(found)
+
+    net = jax.tree_util.tree_map_with_path(part, state.net)
+    return state._replace(tables=tables, net=net)
 
 
 def snapshot_of(state: TrainState) -> Snapshot:

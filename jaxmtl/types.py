@@ -150,6 +150,7 @@ class Schema:
                     f"schema {self.name}: task {task.name!r} lives in space"
                     f" {task.space!r}; known are {sorted(tasks | {IMPRESSION})}"
                 )
+            self.funnel(task.name)
         for role in (self.ctr, self.cvr):
             if role not in tasks:
                 raise ValueError(
@@ -186,6 +187,22 @@ class Schema:
             f"schema {self.name} has no task {name!r}; it has"
             f" {[t.name for t in self.tasks]}"
         )
+
+    def funnel(self, name: str) -> tuple[Task, ...]:
+        """A task after those that lead to it: click, order for an order on clicks.
+
+        Raises:
+          ValueError: there is no such task, or spaces lead back to where they began.
+        """
+        path = [self.task(name)]
+        while path[0].space != IMPRESSION:
+            if len(path) > len(self.tasks):
+                raise ValueError(
+                    f"schema {self.name}: the spaces of {[t.name for t in path[:-1]]}"
+                    f" form a circle; one of them must live in {IMPRESSION!r}"
+                )
+            path.insert(0, self.task(path[0].space))
+        return tuple(path)
 
     def column(self, field: str) -> int:
         """First column of a field's slots in `Rows.ids`."""

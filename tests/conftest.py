@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from jaxmtl.data.log import Log
+from jaxmtl.models.crossing import Crossing
+from jaxmtl.models.shared_trunk import SharedTrunk
 from jaxmtl.optim import Adam
 from jaxmtl.setup import Setup
 from jaxmtl.types import Field, Rows, Schema, Task, Vocabulary
@@ -80,9 +82,8 @@ def make_setup(**changes) -> Setup:
     setup = Setup(
         schema=make_schema(),
         tasks=("click", "watch"),
-        architecture="shared_trunk",
-        hidden=(8, 6),
-        cross="inner",
+        architecture=SharedTrunk((8, 6)),
+        crossing=Crossing("inner"),
         dim=4,
         adam=Adam(0.02),
         task_losses=(("click", "log"), ("watch", "squared"), ("like", "focal")),

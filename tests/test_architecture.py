@@ -14,9 +14,19 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 LAYERS = (
     {"types"},
     {"keys"},
-    {"masks", "losses", "metrics", "embedding", "pruning", "selection", "optim"},
+    {
+        "masks",
+        "losses",
+        "metrics",
+        "embedding",
+        "pruning",
+        "selection",
+        "spaces",
+        "optim",
+    },
     {"models", "data"},
     {"setup"},
+    {"outputs"},
     {"train"},
     {"fit", "tickets", "checkpoint"},
 )
@@ -104,7 +114,7 @@ def test_the_core_knows_no_experiment():
         ("masks", {"types"}),
         ("pruning", {"types", "masks", "selection"}),
         ("models", {"types", "keys"}),
-        ("data", {"types"}),
+        ("data", {"types", "spaces"}),
     ],
 )
 def test_what_is_told_everything_it_works_on_imports_next_to_nothing(part, allowed):

@@ -10,6 +10,7 @@ import pytest
 from conftest import assert_same_bits, make_setup
 
 from jaxmtl import checkpoint, masks, train
+from jaxmtl.models import HardSharing, SharedTrunk
 
 SETUP = make_setup(own_dims=(("watch", 2),))
 pytestmark = [
@@ -48,9 +49,9 @@ def test_snapshot_and_masks_come_back(tmp_path, trained):
 
 
 def test_net_without_shared_layers_comes_back(tmp_path):
-    setup = make_setup(architecture="hard_sharing")
+    setup = make_setup(architecture=HardSharing((8, 6)))
     snapshot = train.snapshot_of(train.make_init(setup)(jax.random.key(0)))
-    dense = dict.fromkeys(setup.tasks, masks.full(snapshot.net))
+    dense = train.dense_masks(setup, snapshot.net)
     checkpoint.save(tmp_path / "kept", snapshot, dense)
     restored = checkpoint.restore(tmp_path / "kept", setup)
     assert restored[0].net["shared"] == {}
@@ -73,11 +74,11 @@ def test_missing_folder_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"hidden": (8, 7)},
+        {"architecture": SharedTrunk((8, 7))},
         {"dim": 5},
         {"own_dims": ()},
         {"tasks": ("watch",)},
-        {"architecture": "hard_sharing", "own_dims": ()},
+        {"architecture": HardSharing((8, 6)), "own_dims": ()},
     ],
     ids=str,
 )
@@ -91,7 +92,7 @@ def test_damage_never_passes_for_what_was_saved(tmp_path):
     """Orbax alone returns other numbers for most flipped bits of a large array."""
     setup = make_setup(dim=64)
     snapshot = train.snapshot_of(train.make_init(setup)(jax.random.key(0)))
-    saved = snapshot, dict.fromkeys(setup.tasks, masks.full(snapshot.net))
+    saved = snapshot, train.dense_masks(setup, snapshot.net)
     checkpoint.save(tmp_path / "kept", *saved)
     largest = max(tmp_path.rglob("*"), key=lambda path: path.stat().st_size)
     content, refused = largest.read_bytes(), 0

@@ -307,8 +307,8 @@ def test_another_search_or_optimiser_trains_too(settings, command, tmp_path):
 @pytest.mark.parametrize(
     ("row", "settings"),
     [
-        ("base_ctr", "--model.cross elementwise"),
-        ("base_ctr", "--model.cross none"),
+        ("base_ctr", "--model.crossing.kind elementwise"),
+        ("base_ctr", "--model.crossing.kind none"),
         ("base_ctr", "--training.binary-loss focal --optimiser.weight-decay 0.1"),
         ("base_cvr", "--training.continuous-loss log --training.cvr-passes 1.5"),
     ],

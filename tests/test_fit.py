@@ -9,7 +9,7 @@ import pytest
 from conftest import assert_same_bits, make_rows, make_setup
 
 from jaxmtl import fit as fitting
-from jaxmtl import masks, train
+from jaxmtl import train
 from jaxmtl.data.batches import Plan
 from jaxmtl.optim import Adam
 from jaxmtl.types import Task
@@ -21,8 +21,8 @@ TRAIN, VALIDATION = make_rows(64, seed=1), make_rows(60, seed=2)
 
 def beginning(setup):
     state = train.make_init(make_setup())(KEY)  # alike for all setups here
-    dense = dict.fromkeys(setup.tasks, masks.full(state.net))
-    plan = Plan(TRAIN, [setup.schema.task(name) for name in setup.tasks], 32)
+    dense = train.dense_masks(setup, state.net)
+    plan = Plan(TRAIN, setup.learned, 32)
     return state, dense, plan, jax.tree.map(jnp.asarray, TRAIN)
 
 
@@ -123,7 +123,7 @@ def test_validation_measures_each_task_in_its_space():
     keep = lambda record, snapshot: seen.append((record, snapshot))
     result = run(setup, epochs=2, on_epoch=keep)
     record, snapshot = seen[-1]
-    dense = dict.fromkeys(setup.tasks, masks.full(snapshot.net))
+    dense = train.dense_masks(setup, snapshot.net)
     rows = jax.tree.map(jnp.asarray, VALIDATION)
     predicted = train.predict_all(setup, snapshot, dense, rows)
     click, watch = VALIDATION.labels["click"] > 0, VALIDATION.labels["watch"]

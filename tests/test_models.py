@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 from conftest import assert_close, assert_same_bits
 
-from jaxmtl.models import ARCHITECTURES
-from jaxmtl.models.layers import crossed
-from jaxmtl.types import Features
+from jaxmtl import models
+from jaxmtl.models.crossing import Crossing, crossed
+from jaxmtl.types import Features, Task
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 TASKS, HIDDEN = ("click", "watch"), (5, 3)
+OPTIONS = {
+    "shared_trunk": models.SharedTrunk(HIDDEN),
+    "hard_sharing": models.HardSharing(HIDDEN),
+}
 BATCH, FIELDS, DIM = 6, 4, 3
 CROSSES = ("elementwise", "inner", "none")
 
@@ -23,9 +27,13 @@ def draw_features(own=False):
     return Features(draw(BATCH, FIELDS, DIM), views, draw(BATCH, 2))
 
 
+def make_model(name, tasks=TASKS, cross="inner"):
+    return models.make(OPTIONS[name], [Task(t) for t in tasks], Crossing(cross))
+
+
 def make(name, cross="inner", own=False):
     """A model, its features, and a net whose biases are not zero."""
-    model = ARCHITECTURES[name](TASKS, hidden=HIDDEN, cross=cross)
+    model = make_model(name, cross=cross)
     features = draw_features(own)
     net = model.init(jax.random.key(0), features)
     rng = np.random.default_rng(1)
@@ -124,9 +132,7 @@ def test_gradient_of_one_task_never_reaches_the_others_own_part(name):
 @pytest.mark.parametrize("name", ["shared_trunk", "hard_sharing"])
 def test_parts_of_one_name_start_alike_in_any_company(name):
     features, key = draw_features(), jax.random.key(3)
-    make_net = lambda *tasks: ARCHITECTURES[name](tasks, hidden=HIDDEN).init(
-        key, features
-    )
+    make_net = lambda *tasks: make_model(name, tasks).init(key, features)
     both, turned = make_net("click", "watch"), make_net("watch", "click")
     assert_same_bits(turned, both)
     for task in TASKS:

@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import assert_same_bits, make_setup
+from conftest import assert_same_bits, make_rows, make_setup
 
-from jaxmtl import masks, pruning, tickets, train
+from jaxmtl import masks, outputs, pruning, tickets, train
 from jaxmtl.data.batches import Plan
 from jaxmtl.fit import Fit, fit
+from jaxmtl.models import Dcrnn, Mmoe, SharedTrunk
+from jaxmtl.models.crossing import Crossing
 from jaxmtl.train import Snapshot, TrainState
 from jaxmtl.types import Field, Rows, Schema, Task, Vocabulary
 
@@ -146,8 +148,8 @@ PLANTED = make_setup(
         numeric=tuple(f"x{i}" for i in range(INPUTS)),
     ),
     tasks=("click",),
-    hidden=(16,),
-    cross="none",
+    architecture=SharedTrunk((16,)),
+    crossing=Crossing("none"),
     dim=2,
 )
 KEEPS = pruning.keep_counts((2 * 2 + INPUTS) * 16, 0.2, 3)
@@ -165,7 +167,7 @@ def search(seed):
             PLANTED,
             state,
             {"click": mask},
-            plan=Plan(rows, PLANTED.schema.tasks, 32),
+            plan=Plan(rows, PLANTED.learned, 32),
             train=jax.tree.map(jnp.asarray, rows),
             validation=jax.tree.map(jnp.asarray, validation),
             seed=seed,
@@ -210,3 +212,126 @@ def test_ticket_keeps_what_the_inputs_that_matter_lead_to():
         matter, noise = numeric[:INFORMATIVE], numeric[INFORMATIVE:]
         assert matter.mean() > 3 * noise.mean()
         assert rounds[-1].value > 0.9
+
+
+PAIR = ("click", "watch")
+COMPANY = {
+    "dcrnn": Dcrnn(length=2, interval=1, hidden=4, bidirectional=False, tower=(4,)),
+    "mmoe": Mmoe(experts=2, expert_hidden=(6,), tower=(4,)),
+}
+each_company = pytest.mark.parametrize("name", COMPANY)
+
+
+@functools.cache
+def search_in_company(name):
+    """A search for the second task's ticket in the net of both.
+
+    Returns its rounds, and the nets that each round's training began and ended with.
+    """
+    setup = make_setup(tasks=("watch",), net_tasks=PAIR, architecture=COMPANY[name])
+    rows, nets = make_rows(64, seed=1), []
+    on_device = jax.tree.map(jnp.asarray, rows)
+
+    def run(state, mask, number):
+        begun = jax.device_get(state.net)
+        found = fit(
+            setup,
+            state,
+            {"watch": mask},
+            plan=Plan(rows, setup.learned, 32),
+            train=on_device,
+            validation=on_device,
+            seed=0,
+            epochs=1,
+            patience=1,
+        )
+        nets.append((begun, jax.device_get(found.best.net)))
+        return found
+
+    init, key = train.make_init(setup), jax.random.key(0)
+    size = masks.count(masks.full(init(key).net, "watch"))
+    rounds = tickets.find(
+        lambda number: init(key),
+        run,
+        lambda result: result.value("watch"),
+        pruning.prune,
+        (size // 2, size // 4),
+        "watch",
+    )
+    return rounds, nets
+
+
+def is_none(leaf):
+    return leaf is None
+
+
+@each_company
+def test_a_search_in_company_gives_masks_over_the_joint_net(name):
+    rounds, nets = search_in_company(name)
+    joint = make_setup(tasks=PAIR, architecture=COMPANY[name])
+    net = train.make_init(joint)(jax.random.key(0)).net
+    assert_same_bits(nets[0][0], net)
+    shapes = jax.tree.map(jnp.shape, masks.full(net, "watch"))
+    assert all(jax.tree.map(jnp.shape, r.mask) == shapes for r in rounds)
+    assert [r.density for r in rounds] == pytest.approx([1, 0.5, 0.25], abs=0.01)
+
+
+@each_company
+def test_a_search_in_company_leaves_the_other_tasks_parts_alone(name):
+    rounds, nets = search_in_company(name)
+
+    def held(mask, before, after):
+        if mask is not None:
+            np.testing.assert_array_equal(after[~mask], before[~mask])
+
+    for found, (begun, ended) in zip(rounds, nets, strict=True):
+        assert_same_bits(ended["tasks"]["click"], begun["tasks"]["click"])
+        heads = [net["tasks"]["watch"]["head"]["kernel"] for net in (begun, ended)]
+        assert (heads[0] != heads[1]).any()
+        kept = jax.device_get(found.mask)
+        jax.tree.map(held, kept, begun, ended, is_leaf=is_none)
+
+
+@each_company
+def test_tickets_of_a_search_in_company_train_together(name):
+    """A step on both losses moves a tower inside its own task's mask alone."""
+    setup = make_setup(tasks=PAIR, architecture=COMPANY[name], summed=True)
+    state = train.make_init(setup)(jax.random.key(1))
+    ticket = search_in_company(name)[0][-1].mask
+    task_masks = {"click": masks.full(state.net, "click"), "watch": ticket}
+    gates = train.make_gates(setup, state.net, task_masks)
+    batch = train.Batch(
+        jax.tree.map(jnp.asarray, make_rows(32, seed=2)), jnp.ones(32, bool)
+    )
+    step = jax.jit(train.make_step(setup, "all"))
+    after, losses = step(state, task_masks, gates["all"], batch)
+    assert all(np.isfinite(loss) for loss in losses.values())
+    tower = lambda tree: np.asarray(tree["tasks"]["watch"]["mlp"]["layer00"]["kernel"])
+    moved = tower(after.net) != tower(state.net)
+    assert moved.any() and not moved[~tower(ticket)].any()
+
+
+@each_company
+def test_a_tasks_loss_asks_for_nothing_outside_its_ticket(name):
+    setup = make_setup(tasks=PAIR, architecture=COMPANY[name], summed=True)
+    net = train.make_init(setup)(jax.random.key(1)).net
+    ticket = search_in_company(name)[0][-1].mask
+    features = train.Features(
+        jax.random.normal(jax.random.key(2), (8, 4, 4)), {}, jnp.ones((8, 1))
+    )
+
+    @jax.jit
+    @jax.grad
+    def slope(net):
+        seen = outputs.forward(setup, net, {"watch": ticket}, features, ("watch",))
+        return jnp.sum(seen.logits["watch"] ** 2)
+
+    gradient = jax.device_get(slope(net))
+    assert not any(np.any(x) for x in jax.tree.leaves(gradient["tasks"]["click"]))
+
+    def shut(mask, gradient):
+        assert mask is None or not gradient[~mask].any()
+        return mask is not None and gradient[mask].any()
+
+    reached = jax.tree.map(shut, jax.device_get(ticket), gradient, is_leaf=is_none)
+    assert sum(jax.tree.leaves(reached)) > 2

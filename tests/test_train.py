@@ -1,5 +1,6 @@
 """A step moves what its gates open and its batch touches, and nothing else."""
 
+import dataclasses
 import functools
 import os
 import subprocess
@@ -14,10 +15,10 @@ import optax
 import pytest
 from conftest import assert_close, assert_same_bits, make_rows, make_setup
 
-from jaxmtl import masks, train
+from jaxmtl import masks, models, train
 from jaxmtl.data.batches import Plan
 from jaxmtl.setup import Conflict, Setup
-from jaxmtl.types import Rows
+from jaxmtl.types import Rows, Task
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 KEY = jax.random.key(0)
@@ -59,8 +60,7 @@ def make_world(setup, seed=0, n=96) -> World:
     draw = lambda mask: jnp.asarray(rng.random(mask.shape) < 0.5)
     drawn = {t: jax.tree.map(draw, masks.full(net)) for t in setup.tasks}
     gates = train.make_gates(setup, net, drawn)
-    tasks = [setup.schema.task(name) for name in setup.tasks]
-    plan = Plan(rows, tasks, 32, summed=setup.summed)
+    plan = Plan(rows, setup.learned, 32, summed=setup.summed)
     return World(setup, drawn, gates, plan, jax.tree.map(jnp.asarray, rows))
 
 
@@ -269,7 +269,7 @@ def test_nothing_recompiles_when_masks_gates_or_orders_change(moving):
     for number, seed in enumerate((1, 2, 3)):
         world = make_world(setup, seed)
         state, _ = one_epoch(world, state, number, seed)
-    dense = dict.fromkeys(setup.tasks, masks.full(state.net))
+    dense = train.dense_masks(setup, state.net)
     gates = train.make_gates(setup, state.net, dense)
     state = train.restart(setup, jax.random.key(5), train.snapshot_of(state))
     epoch(state, dense, gates, world.rows, world.plan.orders(3, 9))
@@ -397,6 +397,19 @@ def test_restart_takes_parameters_by_name_and_no_moments():
         assert_same_bits(state.tables[stack], expected)
 
 
+def test_a_net_for_all_tasks_restarts_without_a_view_that_its_own_task_has_not():
+    """A click's search runs in the net of both tasks, and watching has a view there."""
+    state, _ = one_step(make_world(OWN), start(OWN), "watch", range(9))
+    snapshot = train.snapshot_of(state)
+    setup = make_setup(tasks=("click",), net_tasks=("click", "watch"))
+    state = train.restart(setup, KEY, snapshot)
+    assert "branch" in snapshot.net["tasks"]["watch"]
+    watch = {"head": snapshot.net["tasks"]["watch"]["head"]}
+    tasks = {"click": snapshot.net["tasks"]["click"], "watch": watch}
+    assert_same_bits(state.net, {"shared": snapshot.net["shared"], "tasks": tasks})
+    assert_same_bits(state.moments, start(setup).moments)
+
+
 def test_snapshot_outlives_the_state_it_was_taken_of():
     world = make_world(make_setup())
     state = start(world.setup)
@@ -425,7 +438,7 @@ def test_same_seed_gives_the_same_bits():
     ("change", "message"),
     [
         ({"moving": "pertask"}, "moving 'pertask' is none of.*'per_task'"),
-        ({"architecture": "mmoe"}, "architecture 'mmoe' is none of.*'shared_trunk'"),
+        ({"architecture": "mmoe"}, "architecture 'mmoe' is none of.*'SharedTrunk'"),
         ({"task_losses": (("click", "log"),)}, r"no loss for \['watch'\]"),
         (
             {"tasks": ("all",), "task_losses": (("all", "log"),)},
@@ -436,6 +449,94 @@ def test_same_seed_gives_the_same_bits():
 def test_setup_that_means_nothing_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         make_setup(**change)
+
+
+SPEND = Task("spend", "continuous", space="click", high=499.0, metric="mse")
+RIVALS = {
+    "mmoe": models.Mmoe(experts=2, expert_hidden=(5,), tower=(3,)),
+    "ple": models.Ple(levels=2, expert_hidden=(4,), tower=(3,)),
+    "cross_stitch": models.CrossStitch(hidden=(5,)),
+    "dcrnn": models.Dcrnn(
+        length=2, interval=1, hidden=3, bidirectional=False, tower=(3,)
+    ),
+    "esmm": models.Esmm(hidden=(5,)),
+    "aitm": models.Aitm(hidden=(5,)),
+}
+"""Compiling takes their time: `test_dcrnn_experiments` trains the others too."""
+
+
+def make_rival(name, **changes):
+    """Three tasks: an amount up to 499 is one of them where the model learns any."""
+    schema, options = make_setup().schema, RIVALS[name]
+    last = ("like", "log") if hasattr(options, "spaces") else ("spend", "squared")
+    return make_setup(
+        schema=dataclasses.replace(schema, tasks=(*schema.tasks, SPEND)),
+        tasks=("click", "watch", last[0]),
+        task_losses=(("click", "log"), ("watch", "squared"), last),
+        task_weights=(("spend", 1e-4),),
+        architecture=options,
+        spaces=getattr(options, "spaces", "own"),
+        masked=False,
+        **changes,
+    )
+
+
+@functools.cache
+def bought_rows() -> Rows:
+    rows, rng = make_rows(SLOTS, seed=5), np.random.default_rng(5)
+    spend = (rows.labels["click"] * rng.uniform(0, 499, SLOTS)).astype(np.float32)
+    return jax.tree.map(
+        jnp.asarray, rows._replace(labels=rows.labels | {"spend": spend})
+    )
+
+
+def rival_step(setup, kind, times=2, step=None):
+    """The losses of some steps of one kind on the same batch, and the last state."""
+    state = train.make_init(setup)(KEY)
+    gates = train.make_gates(setup, state.net, train.dense_masks(setup, state.net))
+    batch = train.Batch(bought_rows(), jnp.arange(SLOTS) < 30)
+    step, seen = step or jax.jit(train.make_step(setup, kind)), []
+    for _ in range(times):
+        state, losses = step(state, dict.fromkeys(setup.tasks), gates[kind], batch)
+        seen.append(losses)
+    return seen, state
+
+
+@pytest.mark.parametrize("name", ["ple", "dcrnn", "aitm"])
+def test_a_rival_trains_three_tasks_on_the_sum_of_their_losses(name):
+    setup = make_rival(name, summed=True)
+    (first, second), state = rival_step(setup, "all")
+    weights = dict(setup.task_weights)
+    total = lambda means: sum(weights.get(n, 1.0) * m for n, m in means.items())
+    assert set(first) == set(setup.tasks)
+    assert total(second) < total(first)
+    if "spend" in first:
+        spend = np.asarray(bought_rows().labels["spend"])[:30]
+        assert 0.9 < first["spend"] / np.mean(spend[spend > 0] ** 2) < 1.1
+    fresh = train.make_init(setup)(KEY).net
+    assert jax.tree.structure(state.net) == jax.tree.structure(fresh)
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.net, fresh)
+    assert all(moved["tasks"][n]["head"]["kernel"] for n in setup.tasks)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
+@pytest.mark.parametrize("name", ["mmoe", "cross_stitch", "dcrnn"])
+def test_a_rival_trains_an_amount_in_turn_with_other_tasks(name):
+    setup = make_rival(name)
+    (first, second), state = rival_step(setup, "spend")
+    assert first.keys() == {"spend"} and second["spend"] < first["spend"]
+    fresh = train.make_init(setup)(KEY).net
+    for other in ("click", "watch"):
+        assert_same_bits(state.net["tasks"][other], fresh["tasks"][other])
+
+
+def test_eager_and_compiled_steps_on_weighted_positives_of_a_product_agree():
+    setup = make_rival("esmm", summed=True, positive_weights=(("click", 3.0),))
+    (loss,), state = rival_step(setup, "all", times=1)
+    eager = train.make_step(setup, "all")
+    (eager_loss,), eager_state = rival_step(setup, "all", times=1, step=eager)
+    assert_close(loss, eager_loss, rtol=1e-4)
+    assert_close(state.net, eager_state.net, rtol=1e-3, atol=1e-4)
 
 
 EIGHT_DEVICES = """

@@ -23,7 +23,9 @@ import optax
 import tyro
 
 from experiments.report import describe_environment
-from jaxmtl import embedding, losses, masks
+from jaxmtl import embedding, losses
+from jaxmtl.models import SharedTrunk
+from jaxmtl.models.crossing import Crossing
 from jaxmtl.optim import Adam
 from jaxmtl.setup import SHARED, Setup
 from jaxmtl.train import features_of, make_epoch, make_gates, make_init, take
@@ -87,19 +89,19 @@ def make_setup(size: int) -> Setup:
     return Setup(
         schema=schema,
         tasks=("click",),
-        architecture="shared_trunk",
-        hidden=(512, 256, 128),
-        cross="inner",
+        architecture=SharedTrunk(),
+        crossing=Crossing("inner"),
         dim=32,
         adam=Adam(1e-4),
         task_losses=(("click", "log"),),
+        masked=False,
     )
 
 
 def sparse_epoch(setup: Setup, rows: Rows, order: jax.Array) -> Callable[[], None]:
     """The project's own epoch, ready to be timed again and again."""
     state = make_init(setup)(jax.random.key(0))
-    dense = {"click": masks.full(state.net)}
+    dense = {"click": None}
     gates, epoch = make_gates(setup, state.net, dense), make_epoch(setup)
 
     def run():

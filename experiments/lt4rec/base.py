@@ -15,7 +15,11 @@ from experiments.config import (
     PruningConfig,
     TrainingConfig,
 )
+from experiments.layout import LT4REC
 from jaxmtl.data.video_feed import FeedConfig
+from jaxmtl.models.crossing import Crossing
+
+LAYOUT = LT4REC
 
 PAPER = Config()
 """Embeddings of 32, an MLP of 512, 256 and 128, Adam at 1e-4, batches of 4,096 and
@@ -26,7 +30,7 @@ stop."""
 DEMO = Config(
     data=DataConfig(feed=FeedConfig(users=1_000, videos=1_000)),
     model=ModelConfig(
-        embedding_dim=8, hidden=(128, 64), cross="inner", init_scale=0.01
+        embedding_dim=8, hidden=(128, 64), crossing=Crossing("inner"), init_scale=0.01
     ),
     optimiser=OptimiserConfig(learning_rate=3e-3),
     training=TrainingConfig(batch_size=512, epochs=6, patience=2),

@@ -9,7 +9,7 @@ the tasks' batches, and a task's batches are the same alone and in company.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class Plan:
     def __init__(
         self,
         rows: Rows,
-        tasks: Sequence[Task],
+        tasks: Mapping[str, Task],
         batch_size: int,
         *,
         summed: bool = False,
@@ -41,7 +41,7 @@ class Plan:
 
         Args:
           rows: the training split.
-          tasks: the tasks trained.
+          tasks: kind of step -> the task whose rows it takes.
           batch_size: rows a batch of a task that every row is labelled for.
           summed: one kind of step on all rows that any task labels.
           passes: task -> how often an epoch passes over its rows (default 1).
@@ -55,9 +55,9 @@ class Plan:
                 f" use 1 … {rows.num_rows}"
             )
         labels = {name: np.asarray(column) for name, column in rows.labels.items()}
-        found = {t.name: t.inside(labels) for t in tasks}
-        for task in tasks:
-            if not found[task.name].any():
+        found = {kind: task.inside(labels) for kind, task in tasks.items()}
+        for kind, task in tasks.items():
+            if not found[kind].any():
                 raise ValueError(
                     f"task {task.name!r} has no labelled training row in its space"
                     f" {task.space!r}; drop the task or use a larger log"

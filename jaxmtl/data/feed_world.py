@@ -34,7 +34,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import expit
+from scipy.special import betainc, expit
 
 from jaxmtl.data.feed_exposure import CHANNELS, Context, expose
 from jaxmtl.data.feed_population import (
@@ -46,6 +46,8 @@ from jaxmtl.data.feed_population import (
     draw_videos,
 )
 
+BETA = 2.7
+"""Concentration of the watch ratio of those who leave early."""
 MEAN_WATCH, LIKE_RATE, FOLLOW_RATE = 0.82, 0.08, 0.03  # all on clicks
 
 _SOURCE = 0.5  # how much of the source's facets joins the user's for the moment
@@ -63,6 +65,8 @@ _RANGES = {
     "click_rate": (0.001, 0.999),
     "conflict": (0.0, 1.0),
     "noise": (0.1, 10.0),
+    "valid_play": (0.0, 1.0),
+    "history": (0, 10**9),
     "seed": (0, 2**63 - 1),
 }
 
@@ -83,6 +87,10 @@ class FeedConfig:
         correlate by cos(conflict · 120°); default .5.
       noise: chance beside preference, .1 … 10: all effects on logits are divided by
         it, so at .1 clicks are nearly certain and at 10 nearly random; default 1.
+      valid_play: 0 … 1, the watch ratio from which a click is a valid play, a binary
+        task that then plays the CVR; default 0: no such task.
+      history: 0 … 10⁹, impressions of an earlier log whose statistics of users and
+        videos become numeric features (`feed_history`); default 0: none.
       seed: 0 … 2⁶³ - 1; default 0. Users, videos and impressions depend on it and
         on the sizes alone, so feeds that differ in conflict show the same videos
         to the same users.
@@ -98,6 +106,8 @@ class FeedConfig:
     click_rate: float = 0.39
     conflict: float = 0.5
     noise: float = 1.0
+    valid_play: float = 0.0
+    history: int = 0
     seed: int = 0
 
     def __post_init__(self):
@@ -207,6 +217,13 @@ def logits(world: World, users, videos, context: Context) -> np.ndarray:
 def watch_mixture(logit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """P(watched to the end) and the mean ratio of those who leave earlier."""
     return expit(logit), 0.05 + 0.9 * expit(0.85 + 0.35 * logit)
+
+
+def valid_play(logit: np.ndarray, ratio: float) -> np.ndarray:
+    """P(watch ratio >= `ratio` | click) for a watch logit, 0 < ratio <= 1."""
+    finish, partial = watch_mixture(logit)
+    left_early = betainc(BETA * partial, BETA * (1 - partial), ratio)
+    return 1 - (1 - finish) * left_early
 
 
 def mean_watch(logit: np.ndarray) -> np.ndarray:

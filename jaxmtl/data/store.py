@@ -9,6 +9,7 @@ carries the final name is complete.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -19,11 +20,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from jaxmtl import spaces
 from jaxmtl.data.log import SPLITS, Log
 from jaxmtl.data.tfds_builder import build, read_blocks
 from jaxmtl.types import GROUPS, Rows, Schema
 
-FORMAT = 1
+FORMAT = 2
 """Of the columns on disk; part of the fingerprint."""
 
 
@@ -46,8 +48,27 @@ class Dataset:
     fingerprint: str
 
     def on_device(self, split: str) -> Rows:
-        """The split as JAX arrays: the fast path for sets that fit."""
-        return jax.tree.map(jax.numpy.asarray, self.splits[split])
+        """The split as JAX arrays: the fast path for sets that fit; copied once."""
+        if split not in self._copies:
+            copy = jax.tree.map(jax.numpy.asarray, self.splits[split])
+            self._copies[split] = copy
+        return self._copies[split]
+
+    @functools.cached_property
+    def _copies(self) -> dict[str, Rows]:
+        return {}
+
+    @functools.cached_property
+    def rates(self) -> dict[str, tuple[float, int]]:
+        """Task, joint ones too -> sum of its training labels, and their number."""
+        labels = {n: np.asarray(c) for n, c in self.splits["train"].labels.items()}
+        labels = spaces.with_joint(self.schema, labels)
+        tasks = self.schema.tasks
+        joint = map(spaces.joint_task, filter(spaces.is_nested, tasks))
+        known = {t.name: labels[t.name][t.inside(labels)] for t in (*tasks, *joint)}
+        return {
+            n: (float(np.sum(c, dtype=np.float64)), c.size) for n, c in known.items()
+        }
 
 
 def prepare(

@@ -19,6 +19,9 @@ from jaxmtl.data.checks import check_rows
 from jaxmtl.data.log import SPLITS, Log
 from jaxmtl.types import GROUPS, Rows
 
+SHARD = 64
+"""Blocks a file."""
+
 
 class MultiTaskLog(tfds.core.GeneratorBasedBuilder):
     """A multi-task log of any schema, one TFDS configuration a data set."""
@@ -38,7 +41,10 @@ class MultiTaskLog(tfds.core.GeneratorBasedBuilder):
         schema = self._log.schema
 
         def column(dtype, *width: int):
-            return tfds.features.Tensor(shape=(None, *width), dtype=dtype)
+            # As bytes: a number at a time takes three times as long.
+            return tfds.features.Tensor(
+                shape=(None, *width), dtype=dtype, encoding="bytes"
+            )
 
         columns = {
             "ids": column(np.int32, schema.slots),
@@ -75,6 +81,10 @@ class MultiTaskLog(tfds.core.GeneratorBasedBuilder):
                 " log or other split bounds"
             )
 
+    def release(self) -> None:
+        """Lets the log go: TFDS keeps every builder that it ever made."""
+        self._log = None
+
 
 def build(folder: Path, name: str, log: Log) -> dict[str, int]:
     """Writes a log as the TFDS data set `multi_task_log/<name>` in a folder.
@@ -88,7 +98,17 @@ def build(folder: Path, name: str, log: Log) -> dict[str, int]:
     """
     with _quiet():
         builder = MultiTaskLog(log=log, config=name, data_dir=str(folder))
-        builder.download_and_prepare()
+        Path(builder.data_dir).mkdir(parents=True)
+        # `download_and_prepare` would hold a whole split in memory to shuffle it.
+        writer = tfds.core.SequentialWriter(
+            builder.info, max_examples_per_shard=SHARD, file_format="array_record"
+        )
+        writer.initialize_splits(list(SPLITS))
+        for split, examples in builder._split_generators(None).items():
+            for _, example in examples:
+                writer.add_examples({split: [example]})
+            writer.close_splits([split])
+        builder.release()
     return builder.rows
 
 

@@ -17,22 +17,23 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmtl.data.feed_exposure import CHANNELS, POSITIONS, Impressions, expose
+from jaxmtl.data.feed_history import NUMERIC, statistics
 from jaxmtl.data.feed_world import (
+    BETA,
     FeedConfig,
     World,
     logits,
     make_rng,
     make_world,
     truth,
+    valid_play,
     watch_mixture,
 )
 from jaxmtl.data.log import Log
 from jaxmtl.data.vocabulary import look_up
 from jaxmtl.types import PADDING, Field, Rows, Schema, Task, Vocabulary
 
-"""Of what a configuration gives; raise it when the same one gives other rows."""
 BLOCK_ROWS = 65_536
-_BETA = 2.7  # concentration of the watch ratio of those who leave early
 _EXPOSURE, _REACTION = 5, 6  # streams of randomness beside the world's
 
 _TASKS = (
@@ -75,11 +76,14 @@ class Feed(NamedTuple):
       tables: `user`, `video`, `source`, `channel`, `position` -> int32
         [things, slots], the log's ids of everything the world holds; `UNKNOWN`
         where the training days do not show it.
+      numeric: `user`, `video` -> float32 [things, numerics of each]; empty without
+        a history.
     """
 
     world: World
     schema: Schema
     tables: dict[str, np.ndarray]
+    numeric: dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,18 +154,20 @@ def make_feed(config: FeedConfig) -> Feed:
         )
         for part in seen
     }
+    tasks = _TASKS + (Task("valid_play", space="click"),) * (config.valid_play > 0)
     schema = Schema(
         name="video_feed",
         fields=tuple(Field(n, v, columns[n].shape[1]) for n, _, v in _FIELDS),
         vocabularies=tuple(Vocabulary(v, 1 + len(ids)) for v, ids in known.items()),
-        tasks=_TASKS,
+        tasks=tasks,
         ctr="click",
-        cvr="watch",
+        cvr="valid_play" if config.valid_play else "watch",
         user="uid",
         item="vid",
-        extras=("duration", "day", *(f"truth.{task.name}" for task in _TASKS)),
+        numeric=NUMERIC if config.history else (),
+        extras=("duration", "day", *(f"truth.{task.name}" for task in tasks)),
     )
-    return Feed(world, schema, tables)
+    return Feed(world, schema, tables, statistics(world) if config.history else {})
 
 
 def encode_rows(feed: Feed, impressions: Impressions) -> np.ndarray:
@@ -199,16 +205,21 @@ def draw_rows(feed: Feed, day: int, place: int) -> Rows:
     click, like, follow = (
         rng.random(rows) < p for p in (expected.click, expected.like, expected.follow)
     )
-    watch = _draw_watch(rng, logits(world, *impressions)[:, 1])
+    logit = logits(world, *impressions)[:, 1]
+    watch = _draw_watch(rng, logit)
     labels = {"click": click, "watch": watch, "like": like, "follow": follow}
+    truths = expected._asdict()
+    if ratio := world.config.valid_play:
+        labels["valid_play"] = watch >= ratio
+        truths["valid_play"] = valid_play(logit, ratio)
     extras = {
         "duration": world.videos.seconds[impressions.videos],
         "day": np.full(rows, day),
-        **{f"truth.{name}": p for name, p in expected._asdict().items()},
+        **{f"truth.{name}": p for name, p in truths.items()},
     }
     return Rows(
         ids=encode_rows(feed, impressions),
-        numeric=np.zeros((rows, 0), np.float32),
+        numeric=_numeric(feed, impressions),
         labels={n: (click * label).astype(np.float32) for n, label in labels.items()},
         extras={n: column.astype(np.float32) for n, column in extras.items()},
         groups={
@@ -218,10 +229,17 @@ def draw_rows(feed: Feed, day: int, place: int) -> Rows:
     )
 
 
+def _numeric(feed: Feed, impressions: Impressions) -> np.ndarray:
+    if not feed.numeric:
+        return np.zeros((len(impressions.users), 0), np.float32)
+    things = _things(impressions)
+    return np.concatenate([feed.numeric[p][things[p]] for p in feed.numeric], axis=1)
+
+
 def _draw_watch(rng: np.random.Generator, logit: np.ndarray) -> np.ndarray:
     finish, partial = watch_mixture(logit)
     ends = rng.random(len(logit)) < finish
-    return np.where(ends, 1.0, rng.beta(_BETA * partial, _BETA * (1 - partial)))
+    return np.where(ends, 1.0, rng.beta(BETA * partial, BETA * (1 - partial)))
 
 
 def _rows_of_day(config: FeedConfig, day: int) -> int:

@@ -7,49 +7,53 @@ embedding (Ma et al., 2018). The rival that shares the trunk as well is
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxmtl.keys import named
-from jaxmtl.models.layers import MLP, Cross, crossed
-from jaxmtl.types import Array, Features, Key, Model, Outputs, Params
+from jaxmtl.models.layers import MLP, FeatureLayer, refuse_own_views
+from jaxmtl.types import Features, Key, Model, Outputs, Params, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class HardSharing:
+    """Hyper-parameters: `hidden`, the widths of each task's MLP."""
+
+    name: ClassVar[str] = "hard_sharing"
+    hidden: tuple[int, ...] = (512, 256, 128)
 
 
 def hard_sharing(
-    tasks: Sequence[str], *, hidden: Sequence[int], cross: Cross = "elementwise"
+    tasks: Sequence[Task], options: HardSharing, layer: FeatureLayer
 ) -> Model:
-    """The model; its net is {"shared": {}, "tasks": {task: {mlp, head}}}."""
-    mlp, head = MLP(tuple(hidden)), nn.Dense(1)
-
-    def inputs(features: Features) -> Array:
-        if features.own:
-            raise ValueError(
-                "hard sharing has no own views; got one for"
-                f" {sorted(features.own)}: set model.own_dim to 0"
-            )
-        vector = crossed(features.shared, cross)
-        return jnp.concatenate([vector, features.numeric], axis=1)
+    """The model; its net is {"shared": crosses, "tasks": {task: {mlp, head}}}."""
+    mlp, head = MLP(options.hidden), nn.Dense(1)
 
     def init(key: Key, features: Features) -> Params:
-        vector, last = inputs(features), jnp.zeros((1, hidden[-1]))
+        refuse_own_views("hard sharing", features)
+        shared = layer.init(named(key, "cross"), features)
+        vector = layer.apply(shared, features)
+        last = jnp.zeros((1, options.hidden[-1]))
         own = {
-            task: {
-                "mlp": mlp.init(named(key, task, "mlp"), vector)["params"],
-                "head": head.init(named(key, task, "head"), last)["params"],
+            task.name: {
+                "mlp": mlp.init(named(key, task.name, "mlp"), vector)["params"],
+                "head": head.init(named(key, task.name, "head"), last)["params"],
             }
             for task in tasks
         }
-        return {"shared": {}, "tasks": own}
+        return {"shared": shared, "tasks": own}
 
     def apply(net: Params, features: Features, *, key: Key | None = None) -> Outputs:
         del key  # nothing here is random
-        vector, logits = inputs(features), {}
+        vector, logits = layer.apply(net["shared"], features), {}
         for task in tasks:
-            own = net["tasks"][task]
+            own = net["tasks"][task.name]
             top = mlp.apply({"params": own["mlp"]}, vector)
-            logits[task] = head.apply({"params": own["head"]}, top)[:, 0]
+            logits[task.name] = head.apply({"params": own["head"]}, top)[:, 0]
         return Outputs(logits)
 
     return Model(init, apply)

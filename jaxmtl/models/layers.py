@@ -1,46 +1,27 @@
-"""What several models share: feature crossing, an MLP, the step into a head."""
+"""What several models share: an MLP, a task's tower, the layer that feeds them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax.numpy as jnp
 
-from jaxmtl.types import Array
-
-Cross = Literal["elementwise", "inner", "none"]
+from jaxmtl.types import Array, Features, Key
 
 
-def crossed(vectors: Array, cross: Cross) -> Array:
-    """The flattened field embeddings with their crosses behind (LT4REC, Fig. 1).
+class FeatureLayer(NamedTuple):
+    """What turns pooled embeddings into the vector a net starts from.
 
-    Args:
-      vectors: float32 [batch, fields, dim].
-      cross: `elementwise`, the products of every two fields' vectors, element by
-        element (the paper's text, fields·(fields − 1)/2·dim values); `inner`,
-        the matrix of inner products (the authors' code, fields² values);
-        `none`, the embeddings alone.
-
-    Returns:
-      float32 [batch, width].
-
-    Raises:
-      ValueError: `cross` is none of these.
+    Attributes:
+      init: (key, features) -> {its name: parameters} for `net["shared"]`, or {}
+        where it has none. Of `features` only the shapes are read.
+      apply: (net["shared"], features) -> [batch, width]. A task's own views in
+        `features.own` are not its concern.
     """
-    if cross not in get_args(Cross):
-        raise ValueError(f"cross {cross!r} is none of {list(get_args(Cross))}")
-    batch, fields, _ = vectors.shape
-    flat = vectors.reshape(batch, -1)
-    if cross == "elementwise":
-        pairs = [vectors[:, i : i + 1] * vectors[:, i + 1 :] for i in range(fields - 1)]
-        products = jnp.concatenate(pairs, axis=1).reshape(batch, -1)
-        return jnp.concatenate([flat, products], axis=1)
-    if cross == "inner":
-        products = jnp.einsum("bfd,bgd->bfg", vectors, vectors).reshape(batch, -1)
-        return jnp.concatenate([flat, products], axis=1)
-    return flat
+
+    init: Callable[[Key, Features], dict[str, Any]]
+    apply: Callable[[dict[str, Any], Features], Array]
 
 
 class MLP(nn.Module):
@@ -58,3 +39,22 @@ class MLP(nn.Module):
             x = nn.Dense(width, name=f"layer{i:02d}")(x)
             x = nn.relu(x + extra if i == 0 else x)
         return x
+
+
+class Tower(nn.Module):
+    """A task's own MLP and its head: [batch, width] -> one logit a row, [batch]."""
+
+    hidden: Sequence[int]
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return nn.Dense(1, name="head")(MLP(self.hidden, name="mlp")(x))[:, 0]
+
+
+def refuse_own_views(name: str, features: Features) -> None:
+    """Raises ValueError where a model that knows none is given a task's own view."""
+    if features.own:
+        raise ValueError(
+            f"{name} has no own views; got one for {sorted(features.own)}: set"
+            " model.own-dim to 0"
+        )

@@ -11,48 +11,69 @@ kernel of that task's alone, so it costs the other tasks nothing.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxmtl.keys import named
-from jaxmtl.models.layers import MLP, Cross, crossed
-from jaxmtl.types import Array, Features, Key, Model, Outputs, Params
+from jaxmtl.models.layers import MLP, FeatureLayer
+from jaxmtl.types import Features, Key, Model, Outputs, Params, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class SharedTrunk:
+    """Hyper-parameters: `hidden`, the widths of the trunk."""
+
+    name: ClassVar[str] = "shared_trunk"
+    hidden: tuple[int, ...] = (512, 256, 128)
 
 
 def shared_trunk(
-    tasks: Sequence[str], *, hidden: Sequence[int], cross: Cross = "elementwise"
+    tasks: Sequence[Task], options: SharedTrunk, layer: FeatureLayer
 ) -> Model:
-    """The model; its net is {"shared": trunk, "tasks": {task: head, own branch}}."""
-    trunk, head = MLP(tuple(hidden)), nn.Dense(1)
-    branch = nn.Dense(hidden[0], use_bias=False)
+    """The model; its net is {"shared": crosses and trunk, "tasks": {task: …}}.
 
-    def inputs(features: Features) -> Array:
-        vector = crossed(features.shared, cross)
-        return jnp.concatenate([vector, features.numeric], axis=1)
+    A task's own part holds its head and, where it has an own view, its branch.
+    """
+    trunk, head = MLP(options.hidden), nn.Dense(1)
+    branch = nn.Dense(options.hidden[0], use_bias=False)
+
+    def view(features: Features, task: str):
+        return layer.apply(
+            {}, Features(features.own[task], {}, features.numeric[:, :0])
+        )
 
     def init(key: Key, features: Features) -> Params:
-        last, own = jnp.zeros((1, hidden[-1])), {}
-        shared = trunk.init(named(key, "trunk"), inputs(features))["params"]
-        for task in tasks:
-            own[task] = {"head": head.init(named(key, task, "head"), last)["params"]}
-            if task in features.own:
-                view = crossed(features.own[task], cross)
-                branch_key = named(key, task, "branch")
-                own[task]["branch"] = branch.init(branch_key, view)["params"]
+        last, own = jnp.zeros((1, options.hidden[-1])), {}
+        cross = layer.init(named(key, "cross"), features)
+        if cross and features.own:
+            raise ValueError(
+                "an own view is crossed without parameters; set model.crossing.kind"
+                " to elementwise, inner or none, or model.own-dim to 0"
+            )
+        vector = layer.apply(cross, features)
+        shared = cross | trunk.init(named(key, "trunk"), vector)["params"]
+        for name in (task.name for task in tasks):
+            own[name] = {"head": head.init(named(key, name, "head"), last)["params"]}
+            if name in features.own:
+                branch_key = named(key, name, "branch")
+                parts = branch.init(branch_key, view(features, name))["params"]
+                own[name]["branch"] = parts
         return {"shared": shared, "tasks": own}
 
     def apply(net: Params, features: Features, *, key: Key | None = None) -> Outputs:
         del key  # nothing here is random
-        vector, logits = inputs(features), {}
-        for task in tasks:
-            own, extra = net["tasks"][task], 0.0
-            if task in features.own:
-                view = crossed(features.own[task], cross)
-                extra = branch.apply({"params": own["branch"]}, view)
-            top = trunk.apply({"params": net["shared"]}, vector, extra)
-            logits[task] = head.apply({"params": own["head"]}, top)[:, 0]
+        shared, logits = net["shared"], {}
+        vector = layer.apply(shared, features)
+        for name in (task.name for task in tasks):
+            own, extra = net["tasks"][name], 0.0
+            if name in features.own:
+                extra = branch.apply({"params": own["branch"]}, view(features, name))
+            top = trunk.apply({"params": shared}, vector, extra)
+            logits[name] = head.apply({"params": own["head"]}, top)[:, 0]
         return Outputs(logits)
 
     return Model(init, apply)

@@ -1,0 +1,11 @@
+"""Control of Table 1: information handed down the funnel, with its calibrator."""
+
+from experiments.ablation import Row
+from experiments.config import Config
+from experiments.dcrnn import variants
+
+ROW = Row("AITM")
+
+
+def configure(config: Config) -> Config:
+    return variants.rival(config, "aitm")

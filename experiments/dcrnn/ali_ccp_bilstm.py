@@ -1,0 +1,19 @@
+"""Table 4, row `DCRNN+BiLSTM`. Paper: click 0.6067, conversion 0.6635 (means)."""
+
+from experiments.ablation import Row
+from experiments.config import Config
+from experiments.dcrnn import bilstm, variants
+
+ROW = Row(
+    "DCRNN+BiLSTM",
+    {
+        "ctr.auc": 0.6067,
+        "ctr.auc best": 0.6068,
+        "ctcvr.auc": 0.6635,
+        "ctcvr.auc best": 0.6645,
+    },
+)
+
+
+def configure(config: Config) -> Config:
+    return bilstm.configure(variants.ali_ccp(config))

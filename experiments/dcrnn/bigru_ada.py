@@ -1,0 +1,11 @@
+"""Tables 1 and 2, row `DCRNN+BiGRU+Ada`. Paper: click 0.6961, valid play 0.6883."""
+
+from experiments.ablation import Row
+from experiments.config import Config
+from experiments.dcrnn import variants
+
+ROW = Row("DCRNN+BiGRU+Ada", {"ctr.auc": 0.6961, "ctcvr.auc": 0.6883})
+
+
+def configure(config: Config) -> Config:
+    return variants.dcrnn(config, cell="gru", bidirectional=True, adaptation=True)

@@ -1,0 +1,11 @@
+"""Table 2, row `DCRNN+BiLSTM`. Paper: click 0.6961, valid play 0.6764."""
+
+from experiments.ablation import Row
+from experiments.config import Config
+from experiments.dcrnn import variants
+
+ROW = Row("DCRNN+BiLSTM", {"ctr.auc": 0.6961, "ctcvr.auc": 0.6764})
+
+
+def configure(config: Config) -> Config:
+    return variants.dcrnn(config, cell="lstm", bidirectional=True, adaptation=False)

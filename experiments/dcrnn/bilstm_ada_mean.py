@@ -1,0 +1,11 @@
+"""Open choice of the DCRNN: the tower reads the mean of the steps' outputs."""
+
+from experiments.ablation import Row
+from experiments.config import Config
+from experiments.dcrnn import bilstm_ada, variants
+
+ROW = Row("DCRNN+BiLSTM+Ada (mean)")
+
+
+def configure(config: Config) -> Config:
+    return variants.dcrnn(bilstm_ada.configure(config), readout="mean")

@@ -1,0 +1,27 @@
+"""What the DCRNN paper leaves open: what windows share, readout, hidden size."""
+
+from experiments import tables
+from experiments.dcrnn import (
+    bilstm_ada,
+    bilstm_ada_concat,
+    bilstm_ada_double,
+    bilstm_ada_half,
+    bilstm_ada_mean,
+    bilstm_ada_one_rnn,
+    bilstm_ada_task_rnn,
+    mmoe,
+    mmoe_matched,
+)
+
+ROWS = (
+    mmoe,
+    bilstm_ada,
+    bilstm_ada_task_rnn,
+    bilstm_ada_one_rnn,
+    bilstm_ada_mean,
+    bilstm_ada_concat,
+    bilstm_ada_half,
+    bilstm_ada_double,
+    mmoe_matched,
+)
+run = tables.write

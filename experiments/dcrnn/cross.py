@@ -1,0 +1,61 @@
+"""CRNN against DCN and CIN at equal size, and how each grows with fields and depth."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from experiments import sweep_figures, tables
+from experiments.dcrnn import (
+    bilstm_ada,
+    cross_cin,
+    cross_crnn,
+    cross_dcn,
+    cross_none,
+    mmoe,
+    mmoe_matched,
+)
+from experiments.rendering import grid
+from experiments.workdir import write_json
+from jaxmtl.models.crossing import Crossing, feature_layer
+from jaxmtl.types import Features
+
+ROWS = (mmoe, mmoe_matched, bilstm_ada, cross_none, cross_dcn, cross_cin, cross_crnn)
+KINDS = ("dcn", "cin", "crnn")
+FIELDS, DEPTHS = (5, 10, 20, 40, 80), (1, 2, 3, 4, 6, 8)
+
+
+def run(context: tables.Context) -> str:
+    """Trains the rows; writes the table, `growth.json` and `growth.png`."""
+    model = context.rows[-1].config.model
+    dim, crossing = model.embedding_dim, model.crossing
+    fields, depth = len(context.data.schema.fields), crossing.depth
+
+    def size(kind: str, fields: int, depth: int) -> int:
+        given = Crossing(kind, depth, crossing.maps, crossing.hidden)
+        features = Features(jnp.zeros((1, fields, dim)), {}, jnp.zeros((1, 0)))
+        shapes = jax.eval_shape(feature_layer(given).init, jax.random.key(0), features)
+        return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+    growth = {
+        "fields": {
+            "x": FIELDS,
+            "at": f"depth {depth}",
+            "params": {kind: [size(kind, n, depth) for n in FIELDS] for kind in KINDS},
+        },
+        "depth": {
+            "x": DEPTHS,
+            "at": f"{fields} fields",
+            "params": {kind: [size(kind, fields, d) for d in DEPTHS] for kind in KINDS},
+        },
+    }
+    about = {"dim": dim, "maps": crossing.maps, "hidden": crossing.hidden}
+    write_json(context.workdir / "growth.json", {**growth, **about})
+    sweep_figures.growth_figure(growth, context.workdir / "growth.png")
+    texts = [tables.write(context)]
+    for name, part in growth.items():
+        columns = [[f"{name}, {part['at']}", *map(str, part["x"])]]
+        for kind, sizes in part["params"].items():
+            columns.append([kind, *(f"{n:,}" for n in sizes)])
+        texts.append(grid(columns, markdown=False))
+    return "\n\n".join(texts) + "\n"

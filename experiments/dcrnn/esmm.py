@@ -1,0 +1,11 @@
+"""Control of Table 1: the joint event as a product of probabilities."""
+
+from experiments.ablation import Row
+from experiments.config import Config
+from experiments.dcrnn import variants
+
+ROW = Row("ESMM")
+
+
+def configure(config: Config) -> Config:
+    return variants.product(variants.rival(config, "esmm"))

@@ -1,0 +1,11 @@
+"""Table 2, row `DCRNN+LSTM`. Paper: click 0.6940, valid play 0.6827."""
+
+from experiments.ablation import Row
+from experiments.config import Config
+from experiments.dcrnn import variants
+
+ROW = Row("DCRNN+LSTM", {"ctr.auc": 0.6940, "ctcvr.auc": 0.6827})
+
+
+def configure(config: Config) -> Config:
+    return variants.dcrnn(config, cell="lstm", bidirectional=False, adaptation=False)

@@ -1,0 +1,11 @@
+"""MMoE × LT4REC: each task's lottery ticket over the experts and its tower."""
+
+from experiments.ablation import Row
+from experiments.config import Config
+from experiments.dcrnn import mmoe, variants
+
+ROW = Row("MMoE, tickets")
+
+
+def configure(config: Config) -> Config:
+    return variants.tickets(mmoe.configure(config))

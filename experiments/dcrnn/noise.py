@@ -1,0 +1,135 @@
+"""Does adaptation resist noisy features? Noise on numbers and on ids, with and without.
+
+The paper claims that learned additions A_t make the net robust against noisy features,
+and explains Table 4, where they do not help, by categorical inputs. Note what they are:
+A_t is the same for every row, so that X_0·W + A_t·W is a bias of each step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from experiments import sweep_figures, sweeps, tables, views
+from experiments.ablation import Ablation, Row
+from experiments.dcrnn import bilstm, bilstm_ada, mmoe
+from experiments.rendering import grid
+from experiments.report import RowResult
+from experiments.statistics import PairedTest, holm, paired_t
+from experiments.workdir import write_json
+
+ROWS = (bilstm, bilstm_ada, mmoe)
+LEVELS = {"numeric_noise": (0.0, 0.5, 1.0, 2.0), "categorical_noise": (0, 0.1, 0.3)}
+
+
+def run(context: tables.Context) -> str:
+    """Trains every noise; writes `noise.json` and `noise.png`."""
+    panels = {kind: _series(context, kind) for kind in _kinds(context)}
+    every = {
+        f"{kind}/{name}": points
+        for kind, series in panels.items()
+        for name, points in series.items()
+    }
+    results = sweeps.train(context, every)
+    metric = _metric(context, results)
+    curves = sweeps.as_json(every, results, list(context.layout.main))
+    tests = _tests(panels, results, metric)
+    write_json(
+        context.workdir / "noise.json",
+        {
+            "figure": context.name,
+            "data": context.data.schema.name,
+            "seeds": list(context.seeds),
+            "command": context.command,
+            "metrics": dict(context.layout.main),
+            "panels": {
+                kind: {name: curves[f"{kind}/{name}"] for name in series}
+                for kind, series in panels.items()
+            },
+            "adaptation": tests,
+        },
+    )
+    title = context.layout.main[metric]
+    drawn = {
+        kind: {n: curves[f"{kind}/{n}"] for n in series}
+        for kind, series in panels.items()
+        if kind in LEVELS
+    }
+    sweep_figures.noise_figure(drawn, metric, title, context.workdir / "noise.png")
+    columns = [
+        ["inputs", *(test["inputs"] for test in tests)],
+        [f"{title} without", *(f"{test['without']:.4f}" for test in tests)],
+        ["with Ada", *(f"{test['with']:.4f}" for test in tests)],
+        ["difference", *(_interval(test) for test in tests)],
+        ["p (Holm)", *(_p(test) for test in tests)],
+    ]
+    where = f"written to {context.workdir}: noise.json, noise.png, rows/"
+    return f"{grid(columns, markdown=True)}\n\n`{context.command}`\n\n{where}\n"
+
+
+def _kinds(context: tables.Context) -> list[str]:
+    has_numeric = context.data.schema.numeric
+    return (["inputs", "numeric_noise"] if has_numeric else []) + ["categorical_noise"]
+
+
+def _series(context: tables.Context, kind: str) -> dict[str, list[sweeps.Point]]:
+    """Row -> a point for each level; `inputs` has one, without numeric features."""
+    seen = {
+        level: views.apply(context.data, view)
+        for level, view in (
+            [(0.0, views.View(inputs="categorical"))]
+            if kind == "inputs"
+            else [(level, views.View(**{kind: level})) for level in LEVELS[kind]]
+        )
+    }
+
+    def point(row: Ablation, level: float) -> sweeps.Point:
+        # Without noise there is one training, whatever the noise would have been.
+        setting = f"-{kind}-{level:g}" if level or kind == "inputs" else ""
+        module = f"{context.name}.{row.row.name}{setting}"
+        config = replace(
+            row.config, data=replace(row.config.data, view=views.View())
+        )  # the data set is seen through the view already
+        return sweeps.Point(level, Ablation(module, Row(module), config), seen[level])
+
+    return {row.row.name: [point(row, level) for level in seen] for row in context.rows}
+
+
+def _metric(context: tables.Context, results: dict[str, list[RowResult]]) -> str:
+    """The last of the table's metrics that this log's tasks have."""
+    (row, *_), *_ = results.values()
+    known = [metric for metric in context.layout.main if metric in row.metrics]
+    return known[-1]
+
+
+def _tests(panels, results: dict[str, list[RowResult]], metric: str) -> list[dict]:
+    without, with_ada = bilstm.ROW.name, bilstm_ada.ROW.name
+    found = []
+    for kind, series in panels.items():
+        for number, point in enumerate(series[without]):
+            rows = [results[f"{kind}/{n}"][number] for n in (without, with_ada)]
+            plain, adapted = ([m.value for m in r.metrics[metric]] for r in rows)
+            if None in plain + adapted:
+                continue  # a test split too small to decide it
+            test: PairedTest = paired_t(adapted, plain)
+            name = "categorical alone" if kind == "inputs" else f"{kind} {point.x:g}"
+            found.append(
+                {
+                    "inputs": name.replace("_", " "),
+                    "without": sum(plain) / len(plain),
+                    "with": sum(adapted) / len(adapted),
+                    **test._asdict(),
+                }
+            )
+    for test, p in zip(found, holm([t["p"] for t in found]), strict=True):
+        test["p_holm"] = p
+    return found
+
+
+def _interval(test: dict) -> str:
+    if test["low"] is None:
+        return f"{test['difference']:+.4f}"
+    return f"{test['difference']:+.4f} ({test['low']:+.4f} … {test['high']:+.4f})"
+
+
+def _p(test: dict) -> str:
+    return "–" if test["p_holm"] is None else f"{test['p_holm']:.3f}"

@@ -1,0 +1,11 @@
+"""Control of Table 1: a mixture of experts with one gate for all tasks."""
+
+from experiments.ablation import Row
+from experiments.config import Config
+from experiments.dcrnn import variants
+
+ROW = Row("OMoE")
+
+
+def configure(config: Config) -> Config:
+    return variants.rival(config, "omoe")

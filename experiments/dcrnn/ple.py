@@ -1,0 +1,11 @@
+"""Control of Table 1: progressive layered extraction, 2 levels."""
+
+from experiments.ablation import Row
+from experiments.config import Config
+from experiments.dcrnn import variants
+
+ROW = Row("PLE")
+
+
+def configure(config: Config) -> Config:
+    return variants.rival(config, "ple")

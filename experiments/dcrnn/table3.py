@@ -1,0 +1,92 @@
+"""Table 3: what every model costs at the same inputs. Paper: 5,786,388 and 1,424,452.
+
+The paper's other columns, click and play rates of an online test, no log can give.
+"""
+
+from __future__ import annotations
+
+from experiments import sizes, tables
+from experiments.dcrnn import (
+    aitm,
+    bigru_ada,
+    bilstm_ada,
+    bilstm_ada_one_rnn,
+    bilstm_ada_task_rnn,
+    cross_stitch,
+    esmm,
+    gru_ada,
+    lstm_ada,
+    mmoe,
+    mmoe_matched,
+    omoe,
+    ple,
+    shared_bottom,
+)
+from experiments.rendering import grid
+from experiments.workdir import write_json
+
+ROWS = (
+    mmoe,
+    bilstm_ada,
+    bilstm_ada_task_rnn,
+    bilstm_ada_one_rnn,
+    lstm_ada,
+    bigru_ada,
+    gru_ada,
+    mmoe_matched,
+    omoe,
+    shared_bottom,
+    ple,
+    cross_stitch,
+    esmm,
+    aitm,
+)
+PAPER = {"mmoe": 5_786_388, "bilstm_ada": 1_424_452}
+
+
+def run(context: tables.Context) -> str:
+    """Counts, and writes `table.json` and `table.md`; trains nothing."""
+    schema = context.data.schema
+    counted = [
+        {
+            "row": row.row.name,
+            "module": row.module,
+            "net": sizes.net_size(row.config, schema),
+            "tables": sizes.table_size(row.config, schema),
+            "multiply-adds": sizes.multiply_adds(row.config, schema),
+            "paper": PAPER.get(row.module.rsplit(".", 1)[-1]),
+        }
+        for row in context.rows
+    ]
+    first = counted[0]
+    write_json(
+        context.workdir / "table.json",
+        {
+            "table": context.name,
+            "data": schema.name,
+            "inputs": sizes.input_width(context.rows[0].config, schema),
+            "rows": counted,
+            "command": context.command,
+        },
+    )
+    columns = [
+        ["Row", *(row["row"] for row in counted)],
+        ["net", *(f"{row['net']:,}" for row in counted)],
+        ["of MMoE", *(f"{row['net'] / first['net']:.2f}" for row in counted)],
+        ["tables", *(f"{row['tables']:,}" for row in counted)],
+        ["multiply-adds", *(f"{row['multiply-adds']:,.0f}" for row in counted)],
+        ["of MMoE", *(_share(row, first) for row in counted)],
+        ["paper", *(f"{row['paper']:,}" if row["paper"] else "–" for row in counted)],
+    ]
+    text = grid(columns, markdown=True)
+    note = (
+        f"{sizes.input_width(context.rows[0].config, schema)} inputs; parameters;"
+        " multiply-adds of one row through the net, by the compiler's count."
+        f"\n\n`{context.command}`"
+    )
+    (context.workdir / "table.md").write_text(f"{text}\n\n{note}\n", encoding="utf-8")
+    return f"{text}\n\n{note}\n"
+
+
+def _share(row: dict, first: dict) -> str:
+    return f"{row['multiply-adds'] / first['multiply-adds']:.2f}"

@@ -1,0 +1,13 @@
+"""DCRNN × LT4REC: tickets over a DCRNN and over MMoE's experts, beside the dense."""
+
+from experiments import tables
+from experiments.dcrnn import (
+    bilstm_ada,
+    bilstm_ada_tickets,
+    mmoe,
+    mmoe_matched,
+    mmoe_tickets,
+)
+
+ROWS = (mmoe, mmoe_tickets, bilstm_ada, bilstm_ada_tickets, mmoe_matched)
+run = tables.write
