@@ -250,6 +250,9 @@ def _describe(
     net = {"shared": result.best.net["shared"], "tasks": own}
     roles = {task: role(data.schema, task) for task in setup.tasks}
     size = lambda tree: int(sum(leaf.size for leaf in jax.tree.leaves(tree)))
+    density = {task: masks.density(task_masks[task]) for task in setup.tasks}
+    # Of a ticket: of the weights that its task reads, of which the net may hold more.
+    density |= {task: t.rounds[t.chosen].density for task, t in found.items()}
     known = [mask for mask in task_masks.values() if mask is not None]
     union = masks.union(known) if known else None
     pruned = size(union) - masks.count(union)
@@ -257,7 +260,7 @@ def _describe(
         "best_epoch": result.best_epoch,
         "own_best_epoch": {roles[t]: e for t, e in result.own_best_epoch.items()},
         "chosen_round": {roles[t]: ticket.chosen for t, ticket in found.items()},
-        "density": {roles[t]: masks.density(task_masks[t]) for t in setup.tasks},
+        "density": {roles[task]: part for task, part in density.items()},
         "params": {
             "net": size(net),
             "net kept by any task": size(net) - pruned,

@@ -59,9 +59,14 @@ def train(context: Context) -> list[RowResult]:
     )
 
 
-def write(context: Context) -> str:
-    """Trains what is missing; writes, draws and returns the table as text."""
-    rows = train(context)
+def write(context: Context, folder: Path | None = None) -> str:
+    """Trains what is missing; writes, draws and returns the table as text.
+
+    Args:
+      context: of the study.
+      folder: where the table goes; the work directory by default.
+    """
+    rows, folder = train(context), folder or context.workdir
     oracle = study.oracle(context.data)
     table = build_table(
         context.name,
@@ -72,10 +77,10 @@ def write(context: Context) -> str:
         environment=describe_environment(),
         command=context.command,
     )
-    write_table(table, context.workdir)
+    write_table(table, folder)
     if any(row.status == "ok" for row in rows):
-        figures.table_figure(table, context.workdir / "table.png")
-    where = f"written to {context.workdir}: table.json, table.md, table.png, rows/"
+        figures.table_figure(table, folder / "table.png")
+    where = f"written to {folder}: table.json, table.md, table.png, rows/"
     return f"{to_text(table)}\n{where}\n"
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 
 from experiments.config import Config, as_json
 from experiments.monitor import Monitor
@@ -29,6 +30,8 @@ from jaxmtl.train import (
     Snapshot,
     TrainState,
     dense_masks,
+    features_like,
+    init_net,
     make_epoch,
     make_gates,
     make_init,
@@ -219,9 +222,9 @@ def _search(
             return train(state, {task: mask}, on_epoch=lambda r, _: on_epoch(r))
 
     start = make_start(config, data, setup, seed)
-    full = masks.full(jax.eval_shape(lambda: start(0).net), task)
+    dense = read_by(setup, task)
     keeps = pruning.keep_counts(
-        masks.count(full), config.pruning.final_density, config.pruning.rounds
+        masks.count(dense), config.pruning.final_density, config.pruning.rounds
     )
     return tickets.find(
         start,
@@ -229,7 +232,29 @@ def _search(
         lambda result: result.value(task),
         make_prune(config),
         keeps,
-        task,
+        dense,
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def read_by(setup: Setup, task: str) -> Mask:
+    """The dense mask of a task's search: every prunable weight its logit depends on.
+
+    A net built for several tasks may hold what this one never reads, such as the
+    positions of a DCRNN outside its window. Such weights are no survivors: they would
+    stand in the ranking at their initial size, and take the places of trained ones.
+    """
+    key = jax.random.key(0)
+    net, features = init_net(setup, key), features_like(setup, rows=64)
+    features = jax.tree.map(lambda x: jax.random.normal(key, x.shape), features)
+    gradient = jax.jit(
+        jax.grad(lambda net: jnp.sum(setup.model.apply(net, features).logits[task]))
+    )(net)
+    return jax.tree.map(
+        lambda mask, slope: None if mask is None else mask & jnp.any(slope != 0),
+        masks.full(net, task),
+        gradient,
+        is_leaf=lambda leaf: leaf is None,
     )
 
 
@@ -244,7 +269,7 @@ def _write(where: Path, rounds: tuple[tickets.Round, ...], about: dict) -> None:
 
 
 def _read(where: Path, setup: Setup) -> tuple[tickets.Round, ...]:
-    net = jax.eval_shape(lambda: make_init(setup)(jax.random.key(0)).net)
+    net = jax.eval_shape(lambda: init_net(setup, jax.random.key(0)))
     like = masks.full(net, *setup.tasks)
     about = read_json(where / DONE)
     return tuple(

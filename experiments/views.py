@@ -31,6 +31,8 @@ class View:
     Attributes:
       split: `source`, the log's own (by time where it has one); `random`, 7 : 3 as
         in the DCRNN paper. Ids that the log's own training split lacks stay unknown.
+      train_rows: how many training rows are kept, drawn without replacement, where
+        there are more; 0 = all.
       inputs: `all`, or the `categorical` ones alone.
       numeric_noise: deviation of normal noise on numeric features, in units of
         their own deviation in training.
@@ -40,6 +42,7 @@ class View:
     """
 
     split: Literal["source", "random"] = "source"
+    train_rows: int = 0
     inputs: Literal["all", "categorical"] = "all"
     numeric_noise: float = 0.0
     categorical_noise: float = 0.0
@@ -48,6 +51,11 @@ class View:
 
     def check(self) -> None:
         """Raises ValueError for a value out of its range."""
+        if self.train_rows < 0:
+            raise ValueError(
+                f"--data.view.train-rows is {self.train_rows}; give how many to keep,"
+                " or 0 for all"
+            )
         if not self.numeric_noise >= 0:
             raise ValueError(
                 f"--data.view.numeric-noise is {self.numeric_noise}; it is a deviation,"
@@ -81,6 +89,10 @@ def apply(data: Dataset, view: View) -> Dataset:
     if view.split == "random":
         splits = _resplit(splits, np.random.default_rng([view.seed, 0]))
         notes.append("Split at random, 7 : 3; a tenth of the 7 is validation.")
+    if 0 < view.train_rows < splits["train"].num_rows:
+        random = np.random.default_rng([view.seed, 2])
+        splits = splits | {"train": _sample(splits["train"], view.train_rows, random)}
+        notes.append(f"{view.train_rows:,} training rows, drawn at random.")
     if view.inputs == "categorical" and schema.numeric:
         schema = dataclasses.replace(schema, numeric=())
         splits = {k: r._replace(numeric=r.numeric[:, :0]) for k, r in splits.items()}
@@ -121,6 +133,11 @@ def _resplit(splits: dict[str, Rows], random: np.random.Generator) -> dict[str, 
         name: jax.tree.map(lambda column, index=index: column[index], every)
         for name, index in zip(SPLITS, parts, strict=True)
     }
+
+
+def _sample(rows: Rows, n: int, random: np.random.Generator) -> Rows:
+    index = np.sort(random.choice(rows.num_rows, n, replace=False))
+    return jax.tree.map(lambda column: np.asarray(column)[index], rows)
 
 
 def _corrupt(

@@ -9,6 +9,7 @@ another width can hold one task's own view (LT4REC, multi-view).
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -94,15 +95,19 @@ def pool(schema: Schema, gathered: Array, ids: Array) -> Array:
       ids: int32 [batch, slots], -1 = padding.
     """
     pooled, at = [], 0
-    for field in schema.fields:
-        part = gathered[:, at : at + field.slots]
-        if field.slots == 1:
-            pooled.append(part)
-        else:
-            filled = jnp.sum(ids[:, at : at + field.slots] != PADDING, axis=1)
-            share = 1.0 / jnp.maximum(filled, 1)
-            pooled.append(jnp.sum(part, axis=1, keepdims=True) * share[:, None, None])
-        at += field.slots
+    # Neighbours with as many slots are one part: a slice for each field would cost a
+    # padded sum for each field backward, a tenth of MMoE's step with 20 fields.
+    for slots, run in itertools.groupby(field.slots for field in schema.fields):
+        fields = len(list(run))
+        part = gathered[:, at : at + fields * slots]
+        if slots > 1:
+            shape = (len(part), fields, slots)
+            filled = ids[:, at : at + fields * slots].reshape(shape) != PADDING
+            share = 1.0 / jnp.maximum(jnp.sum(filled, axis=2), 1)
+            summed = jnp.sum(part.reshape(*shape, part.shape[-1]), axis=2)
+            part = summed * share[:, :, None]
+        pooled.append(part)
+        at += fields * slots
     return jnp.concatenate(pooled, axis=1)
 
 

@@ -21,7 +21,7 @@ class Round(NamedTuple):
 
     Attributes:
       mask: the round's mask; round 0 keeps everything.
-      density: fraction of the prunable weights it keeps.
+      density: fraction of the first round's weights that it keeps.
       value: validation metric of the best epoch; None = undefined.
       best_epoch: counted from 1.
     """
@@ -49,7 +49,7 @@ def find(
     value_of: Callable[[Fit], float | None],
     prune: Callable[[Params, Mask, int], Mask],
     keeps: Sequence[int],
-    task: str | None = None,
+    dense: Mask | None = None,
 ) -> tuple[Round, ...]:
     """Trains, prunes and rewinds, once for each entry of `keeps` and once more.
 
@@ -64,19 +64,19 @@ def find(
       value_of: the task's validation metric of a training.
       prune: (trained net, mask, weights to keep) -> the next mask.
       keeps: how many weights survive each round, falling.
-      task: whose ticket it is, where the net is built for several (`masks.full`).
+      dense: the mask of the first round; by default everything that can be pruned.
 
     Returns:
       `len(keeps) + 1` rounds, the first of them dense.
     """
     rounds: list[Round] = []
     state = start(0)
-    mask = masks.full(state.net, task)
+    mask = masks.full(state.net) if dense is None else dense
+    size = masks.count(mask)
     for number in range(len(keeps) + 1):
         result = train(state, mask, number)
-        rounds.append(
-            Round(mask, masks.density(mask), value_of(result), result.best_epoch)
-        )
+        density = masks.count(mask) / size
+        rounds.append(Round(mask, density, value_of(result), result.best_epoch))
         if number < len(keeps):
             mask = prune(result.best.net, mask, keeps[number])
             state = start(number + 1)

@@ -65,12 +65,17 @@ def features_of(setup: Setup, gathered: Mapping[str, Array], rows: Rows) -> Feat
     return Features(shared, pooled, rows.numeric)
 
 
+def features_like(setup: Setup, rows: int = 1) -> Features:
+    """Features of a setup's shapes, all zero."""
+    fields, numerics = len(setup.schema.fields), len(setup.schema.numeric)
+    own = {task: jnp.zeros((rows, fields, dim)) for task, dim in setup.own_dims}
+    shared = jnp.zeros((rows, fields, setup.dim))
+    return Features(shared, own, jnp.zeros((rows, numerics)))
+
+
 def init_net(setup: Setup, key: Key) -> Params:
     """The initial net; equal keys and architectures give equal nets."""
-    fields, numerics = len(setup.schema.fields), len(setup.schema.numeric)
-    own = {task: jnp.zeros((1, fields, dim)) for task, dim in setup.own_dims}
-    empty = Features(jnp.zeros((1, fields, setup.dim)), own, jnp.zeros((1, numerics)))
-    return setup.model.init(key, empty)
+    return setup.model.init(key, features_like(setup))
 
 
 def make_gates(

@@ -6,9 +6,13 @@ import scipy.stats
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from experiments import figures, rendering, report, statistics
+from experiments import figures, rendering, report, scores, statistics
+from experiments.layout import DCRNN, LT4REC
 from experiments.report import RowResult
+from jaxmtl import metrics
+from jaxmtl.data.store import Dataset
 from jaxmtl.metrics import Metric
+from jaxmtl.types import Field, Rows, Schema, Task, Vocabulary
 
 SEEDS = [0, 1, 2]
 CVR = {
@@ -388,3 +392,165 @@ def test_mask_maps_refuse_masks_they_cannot_compare():
     empty = {"shared": {}, "tasks": {}}
     with pytest.raises(ValueError, match="same layers; 'click' has .*layer00"):
         figures.mask_maps({"click": one, "watch": empty}, "never written.png")
+
+
+# Another paper's layout
+
+AUCS = {
+    "mmoe": {"ctr": [0.60, 0.61, 0.62], "cvr": [0.70, 0.71, 0.70]},
+    "mmoe_matched": {"ctr": [0.59, 0.61, 0.60], "cvr": [0.69, 0.70, 0.69]},
+    "bilstm": {"ctr": [0.61, 0.64, 0.63], "cvr": [0.72, 0.71, 0.74]},
+}
+BEST = {"ctr.auc": 0.6067, "ctr.auc best": 0.6068, "ctcvr.auc": 0.6635}
+
+
+def dcrnn_row(name):
+    found = AUCS[name]
+    values = {"ctr.auc": found["ctr"], "cvr.auc": found["cvr"]}
+    values["ctcvr.auc"] = [(a + b) / 2 for a, b in zip(*found.values(), strict=True)]
+    return RowResult(
+        row=name,
+        module=f"dcrnn.{name}",
+        paper={"mmoe": {"ctr.auc": 0.5962}, "bilstm": BEST}.get(name, {}),
+        seeds=SEEDS,
+        metrics={n: [Metric(v, 100, 40) for v in vs] for n, vs in values.items()},
+        params=99,
+        density={},
+        seconds=1.0,
+    )
+
+
+def dcrnn_table(layout=DCRNN):
+    return report.build_table(
+        "dcrnn.table4", "ali_ccp", [dcrnn_row(name) for name in AUCS], layout=layout
+    )
+
+
+def header(text):
+    line = next(x for x in text.splitlines() if x.startswith("| Row"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_layout_gives_columns_and_baselines():
+    built = dcrnn_table()
+    for metric in DCRNN.main:
+        tests = find(built, "bilstm")["tests"][metric]
+        assert tests.keys() == {"vs_mmoe", "vs_matched"}
+        ours, base = (dcrnn_row(n).metrics[metric] for n in ("bilstm", "mmoe_matched"))
+        values = [[m.value for m in part] for part in (ours, base)]
+        expected = scipy.stats.ttest_rel(*values).pvalue
+        assert tests["vs_matched"]["p"] == pytest.approx(expected)
+    assert find(built, "mmoe")["tests"]["ctr.auc"].keys() == {"vs_matched"}
+    text = rendering.to_markdown(built)
+    columns = ["Row"]
+    for title in ("CTR AUC", "CVR AUC", "CTCVR AUC"):
+        columns += [title, "Δ vs mmoe", "p (Holm)", "paper"]
+    assert header(text) == [*columns, "density ctr / cvr", "params", "s"]
+    assert cells(text, "bilstm")[4] == "0.60670 (+0.01050)"
+    for title in ("CTR AUC", "CTCVR AUC"):
+        assert f"## {title} against the baselines" in text
+    assert "against mmoe;" in text and "4584 : 1" in text
+
+
+def test_best_seeds_stand_beside_the_papers_best_where_asked_for():
+    text = rendering.to_markdown(dcrnn_table(DCRNN._replace(has_best=True)))
+    assert header(text).count("best seed") == 3
+    found = dict(zip(header(text)[5:7], cells(text, "bilstm")[5:7], strict=True))
+    assert found == {"best seed": "0.64000", "paper's best": "0.60680"}
+    assert cells(text, "mmoe")[5:7] == ["0.62000", rendering.NONE]
+    assert "best seed" not in rendering.to_markdown(dcrnn_table())
+    lowest = LT4REC._replace(has_best=True)
+    text = rendering.to_markdown(
+        report.build_table("lt4rec.table2", "video_feed", rows(), layout=lowest)
+    )
+    assert cells(text, "s-weight")[5] == "0.13000"  # of an error the least is best
+
+
+def test_lt4recs_layout_is_the_default_and_its_columns_those_of_its_paper():
+    built = table()
+    assert built["layout"] == LT4REC.as_json()
+    columns = ["Row"]
+    for title in ("CVR MSE", "CTR AUC"):
+        columns += [title, "Δ vs base", "p (Holm)", "paper"]
+    text = rendering.to_markdown(built)
+    assert header(text) == [*columns, "density ctr / cvr", "params", "s"]
+    assert find(built, "s-weight")["tests"]["cvr.mse"].keys() == {"vs_base", "vs_hard"}
+
+
+def test_a_table_is_drawn_again_from_its_json_alone(tmp_path):
+    layout = DCRNN._replace(has_best=True)
+    rendering.write_table(dcrnn_table(layout), tmp_path)
+    read = json.loads((tmp_path / "table.json").read_text(encoding="utf-8"))
+    assert rendering.to_markdown(read) == rendering.to_markdown(dcrnn_table(layout))
+    figures.table_figure(read, tmp_path / "table.png")
+    assert area(pixels(tmp_path / "table.png"), figures.BLUE)
+
+
+# What is scored in which space
+
+SHOP = Schema(
+    name="shop",
+    fields=(Field("user", "users"), Field("item", "users")),
+    vocabularies=(Vocabulary("users", 3),),
+    tasks=(
+        Task("visit"),
+        Task("buy", space="visit"),
+        Task("keep", space="buy"),
+        Task("like"),
+    ),
+    ctr="visit",
+    cvr="buy",
+    user="user",
+    item="item",
+    extras=("truth.visit", "truth.buy", "truth.keep"),
+)
+
+
+def shop(n=400, extras=("visit", "buy", "keep")):
+    """Every task's label is drawn inside its space from a chance of its own."""
+    rng = np.random.default_rng(0)
+    chance = {name: rng.uniform(0.3, 0.9, n) for name in ("visit", "buy", "keep")}
+    labels, alive = {"like": (rng.random(n) < 0.5).astype(np.float32)}, np.ones(n, bool)
+    for name, p in chance.items():
+        alive = alive & (rng.random(n) < p)
+        labels[name] = alive.astype(np.float32)
+    ids = rng.integers(1, 3, (n, 2)).astype(np.int32)
+    groups = {"user": ids[:, 0], "item": ids[:, 1]}
+    truth = {f"truth.{name}": chance[name].astype(np.float32) for name in extras}
+    rows = Rows(ids, np.zeros((n, 0), np.float32), labels, truth, groups)
+    return Dataset(SHOP, {"test": rows}, {}, (), "shop"), chance
+
+
+def test_names_of_metrics_are_those_of_the_roles():
+    names = ("visit", "buy", "joint.buy", "keep", "joint.keep", "like")
+    found = [scores.prefix(SHOP, name) for name in names]
+    assert found == ["ctr", "cvr", "ctcvr", "keep", "ctkeep", "like"]
+    assert scores.task_of(SHOP, "joint.keep").space == "impression"
+    assert scores.task_of(SHOP, "keep") == SHOP.task("keep")
+
+
+def test_truth_of_a_joint_task_is_the_product_down_its_funnel():
+    data, chance = shop()
+    found = scores.truth(data, "test")
+    joint = chance["visit"] * chance["buy"]
+    np.testing.assert_allclose(found["joint.buy"], joint, rtol=1e-6)
+    np.testing.assert_allclose(found["joint.keep"], joint * chance["keep"], rtol=1e-6)
+    assert found.keys() == {*chance, "joint.buy", "joint.keep"}
+    part, _ = shop(extras=("visit", "keep"))
+    assert scores.truth(part, "test").keys() == {"visit", "keep"}
+    assert scores.truth(shop(extras=())[0], "test") is None
+
+
+def test_both_spaces_of_a_nested_task_are_scored_on_their_rows():
+    data, _ = shop()
+    labels = data.splits["test"].labels
+    found = scores.score(data, "test", scores.truth(data, "test"))
+    visited = labels["visit"] > 0
+    assert found["cvr.auc"].n == visited.sum() and found["cvr.auc"].space == "visit"
+    assert found["ctcvr.auc"].n == 400 and found["ctcvr.auc"].space == "impression"
+    assert found["cvr.auc"].positives == found["ctcvr.auc"].positives
+    joint = scores.truth(data, "test")["joint.buy"]
+    assert found["ctcvr.auc"].value == metrics.auc(labels["buy"], joint).value
+    # The truth is calibrated in both spaces, within what 400 rows can tell.
+    for name in ("ctr", "cvr", "ctcvr", "ctkeep"):
+        assert abs(found[f"{name}.calibration"].value - 1) < 0.25

@@ -462,7 +462,7 @@ RIVALS = {
     "esmm": models.Esmm(hidden=(5,)),
     "aitm": models.Aitm(hidden=(5,)),
 }
-"""Compiling takes their time: `test_dcrnn_experiments` trains the others too."""
+"""Those that differ from the trunk in how a step goes; compiling is what costs."""
 
 
 def make_rival(name, **changes):

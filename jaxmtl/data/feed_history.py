@@ -48,7 +48,7 @@ def statistics(world: World) -> dict[str, np.ndarray]:
 
 def _standardised(shown, clicks, watched) -> np.ndarray:
     click_rate = (clicks + PRIOR * clicks.sum() / shown.sum()) / (shown + PRIOR)
-    watch = (watched + PRIOR * watched.sum() / clicks.sum()) / (clicks + PRIOR)
+    watch = (watched + PRIOR * watched.sum() / max(clicks.sum(), 1)) / (clicks + PRIOR)
     columns = np.stack([np.log1p(shown), click_rate, watch], axis=1)
     mean = np.average(columns, axis=0, weights=shown)
     deviation = np.sqrt(np.average((columns - mean) ** 2, axis=0, weights=shown))
