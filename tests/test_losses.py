@@ -13,6 +13,7 @@ from jaxmtl.types import Batch, Rows, Task
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 NAN = float("nan")
+few = settings(max_examples=30, deadline=None)
 CLICK = Task("click")
 WATCH = Task("watch", "continuous", space="click", metric="mse")
 SPEND = Task("spend", "continuous", space="click", high=500, metric="mse")
@@ -27,9 +28,11 @@ def make_batch(labels, valid=None, duration=None):
     return Batch(rows, jnp.asarray([True] * n if valid is None else valid))
 
 
-def loss_of(task, logits, batch, name, weight=None):
+def loss_of(task, logits, batch, name, weight=None, positive=1.0):
     logits = jnp.asarray(logits, jnp.float32)
-    return losses.task_loss(task, logits, batch, name=name, weight=weight)
+    return losses.task_loss(
+        task, logits, batch, name=name, weight=weight, positive=positive
+    )
 
 
 def sigmoid(x):
@@ -167,3 +170,60 @@ def test_cross_entropy_of_an_amount_is_refused(name):
 def test_unknown_loss_is_refused():
     with pytest.raises(ValueError, match="'mse' is none of.*'squared'"):
         loss_of(CLICK, [0], make_batch({"click": [1]}), "mse")
+
+
+def test_positive_weight_by_hand():
+    """At odds of one both parts are log 2; the positive one counts fivefold."""
+    batch = make_batch({"click": [1, 0, NAN]})
+    loss = loss_of(CLICK, [0, 0, 0], batch, "log", positive=5.0)
+    np.testing.assert_allclose(
+        loss.values, [5 * np.log(2), np.log(2), 0], rtol=1e-6, atol=0
+    )
+    assert int(loss.count) == 2
+
+
+def tf_weighted_cross_entropy(labels, logits, pos_weight):
+    """The formula of tf.nn.weighted_cross_entropy_with_logits, as its page has it."""
+    z, x, q = (np.asarray(part, np.float64) for part in (labels, logits, pos_weight))
+    weight = 1 + (q - 1) * z
+    return (1 - z) * x + weight * (np.log1p(np.exp(-np.abs(x))) + np.maximum(-x, 0))
+
+
+@few
+@given(
+    hnp.arrays(np.float32, 6, elements=st.floats(-80, 80, width=32)),
+    hnp.arrays(np.float32, 6, elements=st.floats(0, 1, width=32)),
+    st.floats(0.01, 5000),
+)
+def test_positive_weight_is_that_of_tensorflow(logits, labels, weight):
+    batch = make_batch({"click": labels})
+    found = loss_of(CLICK, logits, batch, "log", positive=weight)
+    expected = tf_weighted_cross_entropy(labels, logits, weight)
+    np.testing.assert_allclose(found.values, expected, rtol=2e-5, atol=1e-5)
+
+
+def test_weighted_loss_is_least_where_the_odds_are_weighted_too():
+    """Of 1 positive in 4 with weight 5: odds 5 / 3, and 1 / 3 once recalibrated."""
+    batch = make_batch({"click": [1, 0, 0, 0]})
+
+    @jax.jit
+    def slope(logit):
+        total = lambda x: loss_of(CLICK, jnp.full(4, x), batch, "log", positive=5.0)
+        return jax.grad(lambda x: total(x).total)(logit)
+
+    assert abs(slope(jnp.log(5 / 3))) < 1e-6
+    assert slope(jnp.log(1 / 3)) < -0.5
+
+
+def test_weight_of_a_row_and_of_its_positive_multiply():
+    batch = make_batch({"click": [1, 0]})
+    both = loss_of(CLICK, [1, 1], batch, "log", jnp.array([3.0, 2.0]), positive=4.0)
+    expected = tf_weighted_cross_entropy([1, 0], [1, 1], 4.0) * [3, 2]
+    np.testing.assert_allclose(both.values, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["focal", "squared"])
+def test_positive_weight_without_odds_to_recalibrate_is_refused(name):
+    batch = make_batch({"click": [1, 0]})
+    with pytest.raises(ValueError, match=f"weight of 4 .*needs the loss 'log'.*{name}"):
+        loss_of(CLICK, [0, 0], batch, name, positive=4.0)

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jaxmtl import masks
+from jaxmtl import masks, models
+from jaxmtl.models.crossing import Crossing
+from jaxmtl.types import Features, Task
 
 SHAPES = {"layer00": (3, 5), "layer01": (5, 2)}
 few = settings(max_examples=40, deadline=None)
@@ -171,3 +173,100 @@ def test_packed_mask_of_another_net_is_refused(change, message):
     full = masks.full(make_net())
     with pytest.raises(ValueError, match=message):
         masks.unpack(change(masks.pack(full)), full)
+
+
+PAIR = (Task("click"), Task("watch"))
+RIVALS = {
+    "mmoe": models.Mmoe(experts=2, expert_hidden=(5, 4), tower=(3,)),
+    "omoe": models.Omoe(experts=2, expert_hidden=(5, 4), tower=(3,)),
+    "ple": models.Ple(levels=2, expert_hidden=(4,), tower=(3,)),
+    "cross_stitch": models.CrossStitch(hidden=(5, 4)),
+    "shared_bottom": models.SharedBottom(hidden=(5,), tower=(3,)),
+    "hard_sharing": models.HardSharing((5, 4)),
+    "dcrnn": models.Dcrnn(length=2, interval=1, hidden=3, tower=(3,)),
+    "dcrnn with an RNN a task": models.Dcrnn(
+        length=2, interval=1, hidden=3, tower=(3,), sharing="task_rnn"
+    ),
+}
+each_rival = pytest.mark.parametrize("name", RIVALS)
+
+
+def shapes_of(options):
+    """Of the net for both tasks: nothing is compiled to know them."""
+    features = Features(jnp.zeros((1, 3, 2)), {}, jnp.zeros((1, 2)))
+    model = models.make(options, PAIR, Crossing("none"))
+    return jax.eval_shape(model.init, jax.random.key(0), features)
+
+
+def by_path(tree):
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: x is None)
+    return {masks.path_name(path): leaf for path, leaf in leaves}
+
+
+@each_rival
+def test_a_tasks_dense_mask_covers_what_is_shared_and_its_own_kernels(name):
+    net = shapes_of(RIVALS[name])
+    mask, sizes = by_path(masks.full(net, "click")), by_path(net)
+    assert mask.keys() == sizes.keys()
+    for path, leaf in mask.items():
+        *parts, last = path.split("/")
+        is_weight = last == "kernel" and not {"head", "gate"} & set(parts)
+        if is_weight and not path.startswith("tasks/watch/"):
+            assert leaf.shape == sizes[path].shape and leaf.all(), path
+        else:
+            assert leaf is None, path
+
+
+@each_rival
+def test_dense_masks_of_both_tasks_make_up_that_of_the_net(name):
+    net = shapes_of(RIVALS[name])
+    parts = [masks.full(net, task.name) for task in PAIR]
+    assert_same_bits(masks.union(parts), masks.full(net))
+    assert_same_bits(parts[0]["shared"], parts[1]["shared"])
+    assert masks.overlap(*parts) == 1
+
+
+@each_rival
+def test_gates_of_a_task_close_all_that_is_another_tasks_own(name):
+    net = shapes_of(RIVALS[name])
+    gates = by_path(masks.gates(net, {"click": masks.full(net, "click")}))
+    sizes = by_path(net)
+    assert gates.keys() == sizes.keys()
+    for path, gate in gates.items():
+        assert bool(jnp.all(gate)) != path.startswith("tasks/watch/"), path
+        assert bool(jnp.any(gate)) != path.startswith("tasks/watch/"), path
+        np.broadcast_to(gate, sizes[path].shape)
+    dense = jax.tree.leaves(masks.gates(net, {"click": None}))
+    assert {gate.ndim for gate in dense} == {0}
+
+
+def test_gates_of_two_masks_open_each_tasks_own_tower_as_its_mask_does():
+    net = shapes_of(RIVALS["mmoe"])
+    rng = np.random.default_rng(0)
+    draw = lambda leaf: jnp.asarray(rng.random(leaf.shape) < 0.5)
+    drawn = {t.name: jax.tree.map(draw, masks.full(net, t.name)) for t in PAIR}
+    gates = masks.gates(net, drawn)
+    for task, mask in drawn.items():
+        tower = lambda tree, task=task: tree["tasks"][task]["mlp"]["layer00"]["kernel"]
+        np.testing.assert_array_equal(tower(gates), tower(mask))
+    expert = lambda tree: tree["shared"]["experts"]["layer00"]["kernel"]
+    both = expert(drawn["click"]) | expert(drawn["watch"])
+    np.testing.assert_array_equal(expert(gates), both)
+    assert bool(gates["tasks"]["watch"]["gate"]["weight"])
+
+
+def test_union_keeps_the_side_that_prunes_where_the_other_does_not():
+    leaf = jnp.array([True, False])
+    a, b = {"x": leaf, "y": None}, {"x": None, "y": ~leaf}
+    neither = {"x": None, "y": None}
+    assert_same_bits(masks.union([a, b]), {"x": leaf, "y": ~leaf})
+    assert_same_bits(masks.union([a, neither]), a)
+    assert masks.union([neither, neither]) == neither
+
+
+def test_overlap_compares_no_towers_of_different_tasks():
+    """Two towers of one shape are not one place: what is shared alone can overlap."""
+    net = shapes_of(RIVALS["mmoe"])
+    click, watch = (masks.full(net, task.name) for task in PAIR)
+    click["tasks"]["click"]["mlp"]["layer00"]["kernel"] &= False
+    assert masks.overlap(click, watch) == 1

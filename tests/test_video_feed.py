@@ -6,20 +6,23 @@ from functools import cache
 import jax
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from jaxmtl.data import video_feed
+from jaxmtl.data import feed_history, video_feed
 from jaxmtl.data.checks import check_rows
 from jaxmtl.data.feed_exposure import CHANNELS, POSITIONS, Context
 from jaxmtl.data.feed_population import SUBCATEGORIES, TASTES, power_law
 from jaxmtl.data.feed_world import (
+    BETA,
     FeedConfig,
     logits,
     make_world,
     mean_watch,
     truth,
+    valid_play,
     watch_mixture,
 )
 from jaxmtl.types import PADDING, UNKNOWN, Rows
@@ -386,6 +389,125 @@ def test_favourites_are_shown_more_than_chance():
     assert world.videos.subcategory.max() <= SUBCATEGORIES
 
 
+# Valid plays and a history, which the DCRNN's tables ask for
+
+PLAYED = FeedConfig(**vars(SMALL) | {"valid_play": 0.8, "history": 30_000})
+
+
+@cache
+def played_feed() -> video_feed.Feed:
+    return video_feed.make_feed(PLAYED)
+
+
+def test_by_default_there_are_no_valid_plays_and_no_numeric_features():
+    schema = small_feed().schema
+    assert [task.name for task in schema.tasks] == ["click", "watch", "like", "follow"]
+    assert (schema.numeric, schema.cvr) == ((), "watch")
+    assert feed_rows(SMALL).numeric.shape == (6_000, 0)
+
+
+def test_valid_plays_and_a_history_change_nothing_else_to_the_bit():
+    plain, played = feed_rows(SMALL), feed_rows(PLAYED)
+    np.testing.assert_array_equal(played.ids, plain.ids)
+    for part in ("labels", "extras", "groups"):
+        more, fewer = getattr(played, part), getattr(plain, part)
+        for name, column in fewer.items():
+            np.testing.assert_array_equal(more[name], column, err_msg=name)
+    assert set(played.labels) - set(plain.labels) == {"valid_play"}
+    assert set(played.extras) - set(plain.extras) == {"truth.valid_play"}
+    schema = played_feed().schema
+    assert (schema.cvr, schema.task("valid_play").space) == ("valid_play", "click")
+    for block in video_feed.read(PLAYED).splits["test"]:
+        check_rows(schema, block, "test")
+
+
+def test_a_valid_play_is_a_click_watched_as_far_as_asked():
+    labels = feed_rows(PLAYED).labels
+    far = (labels["click"] > 0) & (labels["watch"] >= np.float32(0.8))
+    np.testing.assert_array_equal(labels["valid_play"], far.astype(np.float32))
+    whole = feed_rows(FeedConfig(**vars(PLAYED) | {"valid_play": 1.0})).labels
+    np.testing.assert_array_equal(whole["valid_play"], whole["watch"] >= 1)
+    assert 0 < whole["valid_play"].sum() < labels["valid_play"].sum()
+
+
+@pytest.mark.parametrize("ratio", [0.05, 0.5, 0.8, 0.99, 1.0])
+def test_chance_of_a_valid_play_is_the_tail_of_the_watch_law(ratio):
+    """Against SciPy's Beta law, and against draws within 4 standard errors."""
+    z, rng = np.array([-3.0, -0.5, 0.4, 2.0]), np.random.default_rng(0)
+    finish, partial = watch_mixture(z)
+    law = scipy.stats.beta(BETA * partial, BETA * (1 - partial))
+    found = valid_play(z, ratio)
+    np.testing.assert_allclose(found, finish + (1 - finish) * law.sf(ratio), rtol=1e-9)
+    n = 20_000
+    drawn = np.stack([video_feed._draw_watch(rng, z) for _ in range(n)]) >= ratio
+    error = np.sqrt(found * (1 - found) / n)
+    assert (np.abs(drawn.mean(axis=0) - found) < 4 * error + 1e-9).all()
+
+
+def test_truth_of_valid_plays_is_their_expectation_on_clicks():
+    rows = feed_rows(PLAYED)
+    clicked = rows.labels["click"] > 0
+    label = rows.labels["valid_play"][clicked]
+    p = rows.extras["truth.valid_play"][clicked]
+    for part in np.array_split(np.argsort(p), 4):
+        error = np.sqrt((p[part] * (1 - p[part])).sum()) / len(part)
+        assert abs(label[part].mean() - p[part].mean()) < 4 * error
+    assert roc_auc_score(label, p) > 0.55
+
+
+def test_history_tells_of_what_users_and_videos_are_like():
+    rows, schema = feed_rows(PLAYED), played_feed().schema
+    columns = dict(zip(schema.numeric, rows.numeric.T, strict=True))
+    by = {"user": rows.groups["user"], "video": rows.groups["item"]}
+    for thing, ids in by.items():
+        shown = np.bincount(ids)
+        for name, truth_of in (("click_rate", "click"), ("watch", "watch")):
+            expected = rows.extras[f"truth.{truth_of}"]
+            mean = np.bincount(ids, weights=expected) / np.maximum(shown, 1)
+            seen = shown > 20
+            statistic = np.zeros(len(shown))
+            statistic[ids] = columns[f"{thing}_{name}"]
+            found = np.corrcoef(statistic[seen], mean[seen])[0, 1]
+            assert found > 0.5, (thing, name, found)
+
+
+def test_history_knows_nothing_of_the_luck_of_a_row():
+    """Given the truth, a label is chance, and no feature may tell that."""
+    rows = feed_rows(PLAYED)
+    luck = rows.labels["click"] - rows.extras["truth.click"]
+    for column in rows.numeric.T:
+        assert abs(np.corrcoef(column, luck)[0, 1]) < 4 / np.sqrt(len(luck))
+
+
+def test_history_depends_on_the_world_and_not_on_its_log():
+    played = feed_history.statistics(played_feed().world)
+
+    def changed(**changes):
+        config = FeedConfig(**vars(PLAYED) | changes)
+        return feed_history.statistics(make_world(config))
+
+    again = changed(impressions=9_000, valid_play=0.3)
+    jax.tree.map(np.testing.assert_array_equal, again, played)
+    calm, other = changed(conflict=0.0), changed(seed=1)
+    for thing, table in played.items():
+        # Conflict is about watching: who sees and clicks what stays as it was.
+        np.testing.assert_array_equal(calm[thing][:, :2], table[:, :2])
+        assert (calm[thing][:, 2] != table[:, 2]).any()
+        assert table.dtype == np.float32 and np.isfinite(table).all()
+        assert (other[thing] != table).any()
+
+
+def test_history_is_standardised_over_what_was_shown():
+    shown, clicks = np.array([2.0, 6.0, 0.0]), np.array([1.0, 3.0, 0.0])
+    found = feed_history._standardised(shown, clicks, 0.8 * clicks)
+    # Weighted by 2, 6 and 0; equal rates stand at the mean, with the unseen.
+    logs = np.log1p(shown)
+    mean = np.average(logs, weights=shown)
+    spread = np.sqrt(np.average((logs - mean) ** 2, weights=shown))
+    np.testing.assert_allclose(found[:, 0], (logs - mean) / spread, rtol=1e-6)
+    np.testing.assert_allclose(found[:, 1:], 0, atol=1e-3)
+
+
 # Bad configurations
 
 
@@ -400,6 +522,9 @@ def test_favourites_are_shown_more_than_chance():
         ({"seed": -1}, "seed=-1 lies outside"),
         ({"videos": 20.5}, "videos=20.5 must be a whole number"),
         ({"noise": "loud"}, "noise='loud' must be a number"),
+        ({"valid_play": 1.1}, "valid_play=1.1 lies outside its range 0 … 1"),
+        ({"history": -1}, "history=-1 lies outside its range 0"),
+        ({"history": 0.5}, "history=0.5 must be a whole number"),
         ({"impressions": 100, "days": 200}, "impressions=100 leave some of days=200"),
     ],
     ids=str,
@@ -413,6 +538,7 @@ def test_extreme_configurations_still_keep_the_schema():
     for change in (
         {"users": 10, "videos": 10, "impressions": 100, "days": 3},
         {"noise": 0.1, "click_rate": 0.001, "conflict": 1.0},
+        {"valid_play": 1.0, "history": 1},
     ):
         config = FeedConfig(**vars(SMALL) | change)
         log = video_feed.read(config)
