@@ -1,24 +1,12 @@
 """Cross networks at equal size: a shared bottom over CRNN (eq. 6)."""
 
-from dataclasses import replace
-
-from experiments import sizes
 from experiments.ablation import Row
 from experiments.config import Config
-from experiments.dcrnn import bilstm_ada, variants
-from jaxmtl.models.crossing import Crossing
-from jaxmtl.types import Schema
+from experiments.dcrnn import cross_rows
 
 ROW = Row("shared-bottom over crnn")
+resize = cross_rows.resize
 
 
 def configure(config: Config) -> Config:
-    crossing = replace(config.model.crossing, kind="crnn", hidden=16)
-    config = variants.rival(config, "shared_bottom")
-    return replace(config, model=replace(config.model, crossing=crossing))
-
-
-def resize(config: Config, schema: Schema) -> Config:
-    plain = replace(config, model=replace(config.model, crossing=Crossing("none")))
-    target = sizes.net_size(bilstm_ada.configure(plain), schema)
-    return variants.sized_bottom(config, schema, target)
+    return cross_rows.over(config, "crnn")
