@@ -15,11 +15,38 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+
+
+def find_or_fetch(
+    path: str | Path | None,
+    names: Sequence[str],
+    make_builder: Callable[..., tfds.core.DatasetBuilder],
+    advice: str,
+) -> Path:
+    """A published file: the one given, one in the folder given, or a download.
+
+    Args:
+      path: the file or its folder; None = what the builder downloads.
+      names: what the file may be called in a folder; the first that is there counts.
+      make_builder: as for `fetch`.
+      advice: for the error: where to get the file, and where to put it.
+
+    Raises:
+      ValueError: it is not there, or could not be downloaded.
+    """
+    if path is None:
+        return fetch(make_builder, advice)
+    path = Path(path)
+    files = [path / name for name in names] if path.is_dir() else [path]
+    found = [file for file in files if file.is_file()]
+    if not found:
+        raise ValueError(f"{files[0]}: no such file; {advice}")
+    return found[0]
 
 
 def fetch(

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from tensorflow_datasets.recommendation.criteo.criteo import Criteo
 
-from jaxmtl.data.catalogue import fetch
+from jaxmtl.data.catalogue import find_or_fetch
 from jaxmtl.data.delimited import read_blocks
 from jaxmtl.data.log import SPLITS, Log
 from jaxmtl.data.splitting import by_hash
@@ -57,14 +57,7 @@ def find_files(path: str | Path | None = None) -> tuple[Path]:
         f"get {NAMES[0]} from {URL} or {MIRROR} and give the file, packed or not, or"
         " its folder as the path"
     )
-    if path is None:
-        return (fetch(Criteo, advice),)
-    path = Path(path)
-    files = [path / name for name in NAMES] if path.is_dir() else [path]
-    found = [file for file in files if file.is_file()]
-    if not found:
-        raise ValueError(f"{files[0]}: no such file; {advice}")
-    return (found[0],)
+    return (find_or_fetch(path, NAMES, Criteo, advice),)
 
 
 def read(path: str | Path | None = None) -> Log:

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from tensorflow_datasets.recommendation.hillstrom.hillstrom import Hillstrom
 
-from jaxmtl.data.catalogue import fetch
+from jaxmtl.data.catalogue import find_or_fetch
 from jaxmtl.data.delimited import open_bytes, read_columns
 from jaxmtl.data.log import Log
 from jaxmtl.data.scaling import moments, standardise
@@ -72,14 +72,7 @@ def find_files(path: str | Path | None = None) -> tuple[Path]:
         f"get {NAMES[-1]} from http://www.minethatdata.com and give the file, which"
         " may be gzipped, or its folder as the path"
     )
-    if path is None:
-        return (fetch(Hillstrom, advice),)
-    path = Path(path)
-    files = [path / name for name in NAMES] if path.is_dir() else [path]
-    found = [file for file in files if file.is_file()]
-    if not found:
-        raise ValueError(f"{files[0]}: no such file; {advice}")
-    return (found[0],)
+    return (find_or_fetch(path, NAMES, Hillstrom, advice),)
 
 
 def read(path: str | Path | None = None) -> Log:
