@@ -14,13 +14,25 @@ from jaxmtl.types import IMPRESSION, Schema
 
 
 def task_names(config: Config, schema: Schema) -> tuple[str, ...]:
-    """The tasks trained: `--training.tasks` in the words of the log."""
-    return {
+    """The tasks trained: `--training.tasks` in the words of the log.
+
+    Raises:
+      ValueError: a task is given by a name that the log has not, or twice.
+    """
+    every, given = tuple(task.name for task in schema.tasks), config.training.tasks
+    words = {
         "ctr": (schema.ctr,),
         "cvr": (schema.cvr,),
         "pair": (schema.ctr, schema.cvr),
-        "all": tuple(task.name for task in schema.tasks),
-    }[config.training.tasks]
+        "all": every,
+    }
+    names = words[given] if isinstance(given, str) else tuple(given)
+    if not names or len(set(names)) < len(names) or not set(names) <= set(every):
+        raise ValueError(
+            f"--training.tasks {' '.join(names)}: give pair, ctr, cvr, all or some of"
+            f" {list(every)}, each once"
+        )
+    return names
 
 
 def role(schema: Schema, task: str) -> str:
@@ -71,6 +83,9 @@ def make_setup(
         task_weights=tuple((name, roles.get(name, 1.0)) for name in tasks),
         summed=training.schedule == "sum",
         moving=config.optimiser.moving,
+        tables=config.optimiser.tables,
+        table_learning_rate=config.optimiser.table_learning_rate,
+        precision=training.precision,
         conflict=conflict,
         spaces=getattr(model.options, "spaces", training.spaces),
         net_tasks=net_tasks if set(net_tasks) > set(tasks) else (),
@@ -89,7 +104,7 @@ def _weights(
             weight = given
             if given == "rate":
                 positives, rows = data.rates[task.name]
-                # Few digits: what differs by rounding should share a program.
+                # Four digits, which the published results were trained with.
                 negatives = max(rows - positives, 1)
                 weight = float(f"{negatives / max(positives, 1):.4g}")
             found.append((name, weight))

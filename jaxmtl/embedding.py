@@ -3,8 +3,9 @@
 All vocabularies stand below each other in one stacked array, so a batch needs
 one gather and one scatter whatever its number of fields. A loss is
 differentiated with respect to the gathered rows; repeated ids are summed; only
-rows the batch touched, and their moments, move (lazy Adam). A second stack of
-another width can hold one task's own view (LT4REC, multi-view).
+rows the batch touched, and what their optimiser (`jaxmtl.row_optim`) remembers of
+them, are written. A second stack of another width can hold one task's own view
+(LT4REC, multi-view).
 """
 
 from __future__ import annotations
@@ -16,27 +17,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmtl.row_optim import RowOptimiser, Slots
 from jaxmtl.types import PADDING, UNKNOWN, Array, Key, Schema
 
 
 class Table(NamedTuple):
-    """One stacked table and its row-wise Adam state.
+    """One stacked table and the state of its optimiser.
 
     Attributes:
       rows: float32 [vocabulary, dim].
-      mean: first moments, like `rows`.
-      square: second moments, like `rows`.
-      count: int32 [vocabulary], how often a row was touched: bias correction
-        per row, so that a rare id's first step is as long as a frequent one's.
+      slots: what the optimiser remembers of each row (`jaxmtl.row_optim`).
+      updates: int32 scalar, how often the table was updated.
       owner: int32 [vocabulary], scratch space of `touched`; never initialised
         again, as every step writes the entries that it reads.
     """
 
     rows: Array
-    mean: Array
-    square: Array
-    count: Array
+    slots: Slots
+    updates: Array
     owner: Array
+
+
+class Block(NamedTuple):
+    """The rows that a batch names, repeated where it repeats them, and their slots."""
+
+    rows: Array
+    slots: Slots
 
 
 def vocabulary_rows(schema: Schema) -> int:
@@ -52,8 +58,10 @@ def _first_rows(schema: Schema) -> dict[str, int]:
     return first
 
 
-def init(key: Key, schema: Schema, dim: int, scale: float) -> Table:
-    """Normal rows of deviation `scale`, and empty moments.
+def init(
+    key: Key, schema: Schema, dim: int, scale: float, optimiser: RowOptimiser
+) -> Table:
+    """Normal rows of deviation `scale`, and the optimiser's empty slots.
 
     The rows of unknown ids start at zero: a vocabulary may have none in training,
     and a random vector there would speak for whatever comes later.
@@ -62,8 +70,8 @@ def init(key: Key, schema: Schema, dim: int, scale: float) -> Table:
     rows = scale * jax.random.normal(key, (size, dim))
     unknown = jnp.asarray(list(_first_rows(schema).values()), jnp.int32) + UNKNOWN
     rows = rows.at[unknown].set(0)
-    zeros, none = jnp.zeros((size, dim)), jnp.zeros(size, jnp.int32)
-    return Table(rows, zeros, jnp.zeros_like(zeros), none, jnp.zeros_like(none))
+    never, none = jnp.zeros((), jnp.int32), jnp.zeros(size, jnp.int32)
+    return Table(rows, optimiser.init(rows), never, none)
 
 
 def stacked_ids(schema: Schema, ids: Array) -> Array:
@@ -80,7 +88,7 @@ def stacked_ids(schema: Schema, ids: Array) -> Array:
 
 
 def gather(rows: Array, ids: Array) -> Array:
-    """float32 [batch, slots, dim]; zeros where `ids` is out of range."""
+    """The rows of some ids, shaped as ids are; zeros where one is out of range."""
     return rows.at[ids].get(mode="fill", fill_value=0)
 
 
@@ -132,47 +140,91 @@ def touched(owner: Array, ids: Array) -> tuple[Array, Array, Array]:
     return owner, owners, owners == places
 
 
-def lazy_adam(
-    table: Table,
-    ids: Array,
-    gradients: Array,
-    *,
-    learning_rate: Array | float,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-) -> Table:
-    """One Adam step (Kingma and Ba, 2015) on the rows a batch touched.
-
-    Rows out of the batch keep rows, moments and counts. On rows touched at
-    every step it equals dense Adam.
+def read(
+    optimiser: RowOptimiser, table: Table, ids: Array, learning_rate: Array | float
+) -> Block:
+    """The rows and slots of some ids, caught up with the updates that skipped them.
 
     Args:
+      optimiser: of the table.
+      table: rows and state.
+      ids: int32 [n] from `stacked_ids`, repeated at will.
+      learning_rate: step size of the updates to catch up with.
+
+    Returns:
+      Rows [n, dim] and slots [n, …]; zeros where an id is out of range.
+    """
+    block = Block(
+        gather(table.rows, ids), jax.tree.map(lambda s: gather(s, ids), table.slots)
+    )
+    return _catch_up(optimiser, block, table.updates, learning_rate)
+
+
+def update(
+    optimiser: RowOptimiser,
+    table: Table,
+    ids: Array,
+    block: Block,
+    gradients: Array,
+    learning_rate: Array | float,
+) -> Table:
+    """One step of an optimiser on the rows a batch touched; all others keep their bits.
+
+    A batch without any id is no update.
+
+    Args:
+      optimiser: of the table.
       table: rows and state; donate it, or the scatter copies the table.
       ids: int32 [n] from `stacked_ids`, repeated at will.
-      gradients: float32 [n, dim] with respect to the gathered rows.
+      block: what `read` gave for these ids.
+      gradients: float32 [n, dim] with respect to the block's rows.
       learning_rate: step size.
-      b1: decay of the first moments.
-      b2: decay of the second moments.
-      eps: added to the root of the second moments.
     """
     size = table.rows.shape[0]
     owner, owners, owns = touched(table.owner, ids)
     summed = jnp.zeros_like(gradients).at[owners].add(gradients, mode="drop")
-    # Everything below depends on what was gathered from the same arrays: that is
-    # what lets XLA update them in place inside a scan.
+    # What is scattered below depends on what was gathered from the same array: that
+    # is what lets XLA update it in place inside a scan.
     target = jnp.where(owns, ids, size)
-    count = table.count.at[target].get(mode="fill", fill_value=0) + 1
-    mean = b1 * gather(table.mean, target) + (1 - b1) * summed
-    square = b2 * gather(table.square, target) + (1 - b2) * jnp.square(summed)
-    correction1 = 1 - jnp.power(b1, count.astype(mean.dtype))[:, None]
-    correction2 = 1 - jnp.power(b2, count.astype(mean.dtype))[:, None]
-    step = (mean / correction1) / (jnp.sqrt(square / correction2) + eps)
-    rows = gather(table.rows, target) - learning_rate * step
+    updates = table.updates + jnp.any(owns)
+    directions, slots = optimiser.update(summed, block.slots, updates)
+    put = lambda old, new: old.at[target].set(new, mode="drop")
     return Table(
-        table.rows.at[target].set(rows, mode="drop"),
-        table.mean.at[target].set(mean, mode="drop"),
-        table.square.at[target].set(square, mode="drop"),
-        table.count.at[target].set(count, mode="drop"),
+        put(table.rows, block.rows - learning_rate * directions),
+        jax.tree.map(put, table.slots, slots),
+        updates,
         owner,
     )
+
+
+def settle(
+    optimiser: RowOptimiser, table: Table, learning_rate: Array | float
+) -> Table:
+    """The table with all rows caught up, at the cost of a pass over the vocabulary.
+
+    In place where the table is donated, some thousand rows at a time.
+    """
+    if optimiser.catch_up is None:
+        return table
+    vocabulary = len(table.rows)
+    size = min(vocabulary, 4096)
+
+    def settle_some(number: Array, table: Table) -> Table:
+        # By gather and scatter as in a step: XLA updates slices in place for none but
+        # the last of several arrays that depend on each other.
+        ids = number * size + jnp.arange(size, dtype=jnp.int32)
+        block = read(optimiser, table, ids, learning_rate)
+        put = lambda old, new: old.at[ids].set(new, mode="drop")
+        rows, slots = jax.tree.map(put, Block(table.rows, table.slots), block)
+        return table._replace(rows=rows, slots=slots)
+
+    return jax.lax.fori_loop(0, -(-vocabulary // size), settle_some, table)
+
+
+def _catch_up(
+    optimiser: RowOptimiser, block: Block, now: Array, learning_rate: Array | float
+) -> Block:
+    if optimiser.catch_up is None:
+        return block
+    directions, slots = optimiser.catch_up(block.slots, now)
+    return Block(block.rows - learning_rate * directions, slots)

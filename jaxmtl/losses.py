@@ -43,7 +43,7 @@ def task_loss(
     *,
     name: LossName,
     weight: Array | None,
-    positive: float = 1.0,
+    positive: Array | float = 1.0,
 ) -> Loss:
     """The loss of one task on the valid rows of its label space.
 
@@ -57,16 +57,18 @@ def task_loss(
         count is that of rows: a weight above 1 shifts the balance among them.
       positive: weight of the label's own part of a `log` loss (DCRNN, after
         tf.nn.weighted_cross_entropy_with_logits). It multiplies the odds that are
-        learned: take its logarithm off the logits before they are reported.
+        learned: take its logarithm off the logits before they are reported. A number
+        of 1 leaves the loss as it is; a traced one is a weight whatever its value.
 
     Raises:
       ValueError: the loss is unknown, or a cross-entropy on amounts.
     """
     if name not in get_args(LossName):
         raise ValueError(f"loss {name!r} is none of {list(get_args(LossName))}")
-    if positive != 1 and name != "log":
+    is_weighted = not isinstance(positive, (int, float)) or positive != 1
+    if is_weighted and name != "log":
         raise ValueError(
-            f"task {task.name!r}: a weight of {positive:g} for positives needs the loss"
+            f"task {task.name!r}: a weight of {positive} for positives needs the loss"
             f" 'log', whose odds can be recalibrated; given is {name!r}"
         )
     if name != "squared" and not task.is_probability:
@@ -79,7 +81,7 @@ def task_loss(
     label = jnp.where(counts, label, 0)  # NaN would survive a product with zero
     if name == "log":
         values = optax.losses.sigmoid_binary_cross_entropy(logits, label)
-        if positive != 1:
+        if is_weighted:
             values += (1 - positive) * label * jax.nn.log_sigmoid(logits)
     elif name == "focal":
         values = optax.losses.sigmoid_focal_loss(logits, label, alpha=0.75, gamma=2.0)

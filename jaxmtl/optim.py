@@ -38,18 +38,18 @@ class Adam(NamedTuple):
     """Hyper-parameters of gated Adam (Kingma and Ba, 2015).
 
     Attributes:
-      learning_rate: step size.
+      learning_rate: step size; it and the weight decay may be traced.
       b1: decay of the first moments.
       b2: decay of the second moments.
       eps: added to the root of the second moments.
       weight_decay: decoupled (Loshchilov and Hutter, 2019), on kernels alone.
     """
 
-    learning_rate: float
+    learning_rate: Array | float
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-8
-    weight_decay: float = 0.0
+    weight_decay: Array | float = 0.0
 
 
 def init(net: Params, gates: Params) -> Moments:
@@ -90,7 +90,7 @@ def update(
         unbiased = mean / jnp.maximum(1 - decay1, tiny)
         scale = jnp.sqrt(square / jnp.maximum(1 - decay2, tiny)) + adam.eps
         step = unbiased / scale
-        if adam.weight_decay and path[-1].key == "kernel":
+        if path[-1].key == "kernel":
             step = step + adam.weight_decay * w
         w = jnp.where(gate, w - adam.learning_rate * step, w)
         return w, mean, square, decay1, decay2

@@ -7,7 +7,6 @@ section 4.1: the prior correction) and only then multiplied or reported.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -31,16 +30,27 @@ def forward(
     Without masks one pass through the net serves them all. With them there is one a
     task, and the models' own losses are summed over the passes.
     """
-    model = setup.model
     if not setup.masked:
-        outputs = model.apply(net, features)
+        outputs = _apply(setup, net, features)
         return Outputs({n: outputs.logits[n] for n in names}, outputs.aux_loss)
     logits, aux_loss = {}, 0.0
     for name in names:
-        outputs = model.apply(masks.apply(net, task_masks[name]), features)
+        outputs = _apply(setup, masks.apply(net, task_masks[name]), features)
         logits[name] = outputs.logits[name]
         aux_loss += outputs.aux_loss
     return Outputs(logits, aux_loss)
+
+
+def _apply(setup: Setup, net: Params, features: Features) -> Outputs:
+    """The model in the setup's precision, between parameters and logits in float32.
+
+    The one place where anything is cast: gradients come back through it in float32.
+    """
+    if setup.precision == "float32":
+        return setup.model.apply(net, features)
+    cast = lambda tree, dtype: jax.tree.map(lambda x: jnp.asarray(x, dtype), tree)
+    narrow = cast((net, features), setup.precision)
+    return cast(setup.model.apply(*narrow), jnp.float32)
 
 
 def calibrate(setup: Setup, logits: Mapping[str, Array]) -> dict[str, Array]:
@@ -49,7 +59,7 @@ def calibrate(setup: Setup, logits: Mapping[str, Array]) -> dict[str, Array]:
     for name, logit in logits.items():
         task = setup.schema.task(name)
         if not _is_product(setup, name):
-            logit = logit - math.log(_positive_weight(setup, name))
+            logit = logit - _log_weight(setup, name)
         if setup.conflict:
             logit = logit + setup.conflict.offset(task)
         found[name] = logit
@@ -66,7 +76,7 @@ def loss_logits(setup: Setup, logits: Mapping[str, Array]) -> dict[str, Array]:
         return dict(logits)
     calibrated = calibrate(setup, logits)
     return {
-        name: _joint(setup, calibrated, name) + math.log(_positive_weight(setup, name))
+        name: _joint(setup, calibrated, name) + _log_weight(setup, name)
         if _is_product(setup, name)
         else logit
         for name, logit in logits.items()
@@ -129,5 +139,7 @@ def _is_product(setup: Setup, name: str) -> bool:
     return setup.spaces == "product" and is_nested(setup.schema.task(name))
 
 
-def _positive_weight(setup: Setup, name: str) -> float:
-    return dict(setup.positive_weights).get(name, 1.0)
+def _log_weight(setup: Setup, name: str) -> Array | float:
+    """Of a task's positives: how far the weight shifts the odds that it learns."""
+    weights = dict(setup.positive_weights)
+    return jnp.log(weights[name]) if name in weights else 0.0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
-from jaxmtl import losses, models, optim, spaces
+import jax.numpy as jnp
+
+from jaxmtl import losses, models, optim, row_optim, spaces
 from jaxmtl.data.batches import EVERY
 from jaxmtl.models.crossing import Crossing
 from jaxmtl.spaces import Spaces
@@ -15,6 +16,7 @@ from jaxmtl.types import Array, Batch, Model, Schema, Task
 SHARED = "shared"
 """Name of the stack of tables that all tasks read."""
 Moving = Literal["gated", "per_task", "leaky"]
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +25,12 @@ class Conflict:
 
     Attributes:
       task: whose loss is weighted.
-      factor: the weight of such a row.
+      factor: the weight of such a row; may be traced.
       threshold: label under which a row is one; None = the rule by duration.
     """
 
     task: str
-    factor: float
+    factor: Array | float
     threshold: float | None
 
     def row_weight(self, batch: Batch) -> Array:
@@ -37,8 +39,8 @@ class Conflict:
         rule = losses.threshold_conflict(self.task, self.factor, self.threshold)
         return rule(batch)
 
-    def offset(self, task: Task) -> float:
-        """What to add to a task's logits to undo the weights' shift of its odds.
+    def shifts(self, task: Task) -> bool:
+        """Whether the weights shift a task's odds in a way that can be undone.
 
         Of a binary task the rule by threshold weights every negative, so the
         weighted cross-entropy learns odds that are `factor` times too small (the
@@ -46,9 +48,35 @@ class Conflict:
         a row's weight depends on the label itself, and the prediction stays biased.
         """
         negatives_alone = self.threshold is not None and 0 < self.threshold <= 1
-        if task.name == self.task and task.kind == "binary" and negatives_alone:
-            return math.log(self.factor)
-        return 0.0
+        return task.name == self.task and task.kind == "binary" and negatives_alone
+
+    def offset(self, task: Task) -> Array | float:
+        """What to add to a task's logits to undo the weights' shift of its odds."""
+        return jnp.log(self.factor) if self.shifts(task) else 0.0
+
+
+class Numbers(NamedTuple):
+    """What a program takes as an argument: another value compiles nothing again.
+
+    Attributes:
+      learning_rate: of the net.
+      table_learning_rate: of the tables.
+      weight_decay: of the net's kernels.
+      task_weights: task -> its weight in the sum of losses.
+      positive_weights: task -> the weight of its positives, where that is not 1.
+      conflict_factor: of the conflict, None without one.
+    """
+
+    learning_rate: Array | float
+    table_learning_rate: Array | float
+    weight_decay: Array | float
+    task_weights: dict[str, Array | float]
+    positive_weights: dict[str, Array | float]
+    conflict_factor: Array | float | None
+
+
+PLACEHOLDER = 2.0
+"""Stands in a structure where there is a number, whatever its value."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +91,7 @@ class Setup:
       dim: width of the shared embeddings.
       own_dims: pairs of a task and the width of its own view.
       init_scale: standard deviation of the initial embeddings.
-      adam: for the net; the tables follow its rates with lazy Adam.
+      adam: for the net; tables under an Adam share its b1, b2 and eps.
       task_losses: pairs of a task and its loss.
       task_weights: pairs of a task and its weight in the sum of losses.
       summed: one step on the weighted sum (LT4REC, eq. 2) instead of
@@ -77,6 +105,10 @@ class Setup:
       positive_weights: pairs of a task and the weight of its positives.
       net_tasks: the tasks the net is built for, where they are more than those
         trained: a ticket is searched in the net that all tasks will share.
+      tables: the optimiser of the tables (`row_optim`).
+      table_learning_rate: its step size; None = that of `adam`.
+      precision: of the net's forward and backward pass. Parameters, moments, tables
+        and losses are float32 in either.
       masked: whether tasks see the net through masks. Without, one pass through
         the net serves all tasks of a step, and masks are None.
     """
@@ -97,10 +129,18 @@ class Setup:
     spaces: Spaces = "own"
     positive_weights: tuple[tuple[str, float], ...] = ()
     net_tasks: tuple[str, ...] = ()
+    tables: row_optim.Name = "lazy_adam"
+    table_learning_rate: Array | float | None = None
+    precision: Precision = "float32"
     masked: bool = True
 
     def __post_init__(self):
-        choices = {"moving": get_args(Moving), "spaces": get_args(Spaces)}
+        choices = {
+            "moving": get_args(Moving),
+            "spaces": get_args(Spaces),
+            "tables": get_args(row_optim.Name),
+            "precision": get_args(Precision),
+        }
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(
@@ -145,18 +185,63 @@ class Setup:
                 " training.schedule to sum"
             )
 
-    def without_losses(self) -> Setup:
-        """The setup with all that only gradients depend on set to one value.
+    def numbers(self) -> Numbers:
+        """The values of everything that `structure` leaves out."""
+        return Numbers(
+            learning_rate=self.adam.learning_rate,
+            table_learning_rate=self.table_rate,
+            weight_decay=self.adam.weight_decay,
+            task_weights=dict.fromkeys(self.tasks, 1.0) | dict(self.task_weights),
+            positive_weights={n: w for n, w in self.positive_weights if w != 1},
+            conflict_factor=self.conflict.factor if self.conflict else None,
+        )
 
-        Starting does not depend on it, so rows that differ in it share the program.
+    def structure(self) -> Setup:
+        """What a program still depends on once its numbers are arguments.
+
+        Setups that differ in `numbers` alone have equal structures.
         """
+        conflict = self.conflict
+        if conflict:
+            conflict = dataclasses.replace(conflict, factor=PLACEHOLDER)
         return dataclasses.replace(
             self,
-            adam=optim.Adam(1.0),
+            adam=self.adam._replace(learning_rate=PLACEHOLDER, weight_decay=0.0),
+            table_learning_rate=None,
             task_weights=(),
-            conflict=None,
-            positive_weights=(),
+            positive_weights=tuple(
+                (name, PLACEHOLDER) for name, w in self.positive_weights if w != 1
+            ),
+            conflict=conflict,
         )
+
+    def with_numbers(self, numbers: Numbers) -> Setup:
+        """A structure with values, traced ones inside a program: not hashable then."""
+        conflict = self.conflict
+        if conflict:
+            conflict = dataclasses.replace(conflict, factor=numbers.conflict_factor)
+        return dataclasses.replace(
+            self,
+            adam=self.adam._replace(
+                learning_rate=numbers.learning_rate, weight_decay=numbers.weight_decay
+            ),
+            table_learning_rate=numbers.table_learning_rate,
+            task_weights=tuple(numbers.task_weights.items()),
+            positive_weights=tuple(numbers.positive_weights.items()),
+            conflict=conflict,
+        )
+
+    @property
+    def table_rate(self) -> Array | float:
+        """Step size of the tables."""
+        given = self.table_learning_rate
+        return self.adam.learning_rate if given is None else given
+
+    @property
+    def row_optimiser(self) -> row_optim.RowOptimiser:
+        """What trains the tables."""
+        adam = self.adam
+        return row_optim.make(self.tables, b1=adam.b1, b2=adam.b2, eps=adam.eps)
 
     @property
     def model(self) -> Model:

@@ -1,11 +1,22 @@
 """Every benchmark runs from end to end, at sizes whose timings mean nothing."""
 
+import json
+import os
 import sys
 
 import numpy as np
 import pytest
 
-from experiments.benchmarks import crnn, mmoe_contenders, peers, prune, step
+from experiments.benchmarks import (
+    crnn,
+    mmoe_contenders,
+    optimisers,
+    peers,
+    prune,
+    step,
+)
+from experiments.config import DataConfig
+from jaxmtl.data.video_feed import FeedConfig
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -67,12 +78,47 @@ def test_ids_that_leave_a_field_without_any_are_refused():
         mmoe_contenders.make_log(39, "uniform", 8, 2)
 
 
-def test_step_times_row_sparse_and_dense_tables(capsys):
-    step.main(step.Options((100,), ("uniform",), batch=8, steps=2, repeats=2))
+def test_step_times_row_sparse_and_dense_tables(capsys, tmp_path):
+    options = step.Options(
+        (1000,), ("uniform",), batch=8, steps=2, repeats=2, out=tmp_path / "step.json"
+    )
+    step.main(options)
     (line,) = [line for line in table(capsys) if line[1:2] == ["uniform"]]
-    assert line[0] == "1e+02"
+    assert line[0] == "1e+03"
     assert float(line[2]) > 0
-    assert float(line[4]) > 0
+    (record,) = json.loads(options.out.read_text())["records"]
+    assert record["milliseconds"] > 0 and record["dense_milliseconds"] > 0
+    assert record["table_bytes"] == 1000 * 32 * 4
+    assert record["temporary_bytes"] > 0
+
+
+@pytest.mark.skipif(
+    not os.access("/proc/self/clear_refs", os.W_OK), reason="only Linux tells the peak"
+)
+def test_memory_taken_and_given_back_shows_as_a_rise():
+    size = 200_000_000
+    assert step.resident_rise(lambda: np.ones(size, np.uint8)) > 0.9 * size
+    assert step.resident_rise(lambda: None) < 0.1 * size
+
+
+def test_optimisers_compares_each_with_dense_adam(capsys, tmp_path):
+    """What skipped rows miss sets lazy Adam apart; catching up does not."""
+    feed = FeedConfig(users=2_000, videos=2_000, impressions=9_000, days=5)
+    data = DataConfig(feed=feed, cache=tmp_path)
+    options = optimisers.Options(
+        ("adam", "lazy_adam"), data, seeds=1, epochs=1, out=tmp_path / "found.json"
+    )
+    optimisers.main(options)
+    assert "dense adam" in capsys.readouterr().out
+    records = json.loads(options.out.read_text())["records"]
+    names = [record["optimiser"] for record in records]
+    assert names == ["dense adam", "adam", "lazy_adam"]
+    reference, caught_up, lazy = (record["parting"] for record in records)
+    assert reference == [0] * optimisers.PARTS
+    assert max(caught_up) < 0.01 < lazy[0]
+    for record in records:
+        (auc,) = record["test"]
+        assert 0 < auc < 1
 
 
 def test_prune_times_every_contender(no_torch, capsys):

@@ -5,14 +5,13 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from conftest import assert_close, assert_same_bits, make_rows, make_schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jaxmtl import embedding
+from jaxmtl import embedding, row_optim
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 SCHEMA = make_schema()
@@ -22,13 +21,24 @@ touched = jax.jit(embedding.touched)
 few = settings(max_examples=25, deadline=None)
 
 
-@jax.jit
-def step(table, ids, gradients, rate=0.1):
-    return embedding.lazy_adam(table, ids, gradients, learning_rate=rate)
+ADAM = row_optim.lazy_adam()
+
+
+def eager_step(table, ids, gradients):
+    block = embedding.read(ADAM, table, ids, 0.1)
+    return embedding.update(ADAM, table, ids, block, gradients, 0.1)
+
+
+step = jax.jit(eager_step)
 
 
 def make_table(dim=3, seed=0):
-    return embedding.init(jax.random.key(seed), SCHEMA, dim, 0.5)
+    return embedding.init(jax.random.key(seed), SCHEMA, dim, 0.5, ADAM)
+
+
+def arrays(table):
+    """What a step may change of a table, by name; the scratch space is none of it."""
+    return {"rows": table.rows, **table.slots._asdict()}
 
 
 def test_ids_of_a_row_by_hand():
@@ -58,7 +68,7 @@ def test_initial_rows_have_the_scale_asked_for_and_unknown_ids_zeros():
     assert 0.48 < known.std() < 0.52
     assert abs(known.mean()) < 0.02
     assert table.rows.shape == (SIZE, 200)
-    assert not any(np.any(part) for part in (table.mean, table.square, table.count))
+    assert not any(np.any(part) for part in (*table.slots, table.updates))
 
 
 def pooled_oracle(rows, ids):
@@ -130,11 +140,12 @@ def test_only_touched_rows_their_moments_and_counts_move(ids, gradients):
     before = moving_table()
     after = jax.device_get(step(before, ids, gradients))
     untouched = np.setdiff1d(np.arange(SIZE), ids)
-    for name in ("rows", "mean", "square", "count"):
-        old, new = getattr(before, name), getattr(after, name)
+    for name, new in arrays(after).items():
+        old = arrays(before)[name]
         np.testing.assert_array_equal(new[untouched], old[untouched], err_msg=name)
     met = np.intersect1d(np.arange(SIZE), ids)
-    np.testing.assert_array_equal(after.count[met], before.count[met] + 1)
+    np.testing.assert_array_equal(after.slots.count[met], before.slots.count[met] + 1)
+    assert after.updates == before.updates + (len(met) > 0)
     assert (after.rows[met] != before.rows[met]).all()  # on momentum at the least
 
 
@@ -151,7 +162,7 @@ def test_repeated_ids_are_summed():
     once = jnp.array([[4.0, 2.0, 0]])
     alone = step(make_table(), jnp.array([7]), once)
     assert_same_bits(summed._replace(owner=alone.owner), alone)
-    assert summed.count[7] == 1
+    assert summed.slots.count[7] == 1
 
 
 def test_eager_and_compiled_steps_agree():
@@ -159,53 +170,9 @@ def test_eager_and_compiled_steps_agree():
     eager = compiled = make_table()
     for _ in range(3):
         gradients = jnp.asarray(rng.normal(size=(6, 3)), jnp.float32)
-        eager = embedding.lazy_adam(eager, ids, gradients, learning_rate=0.1)
+        eager = eager_step(eager, ids, gradients)
         compiled = step(compiled, ids, gradients)
     assert_close(compiled, eager, rtol=1e-5, atol=1e-7)
-
-
-@pytest.mark.usefixtures("float64")
-def test_equals_dense_adam_on_rows_touched_at_every_step():
-    """Repeated ids and all; 25 steps to the last digits of float64."""
-    table, rng = make_table(), np.random.default_rng(0)
-    assert table.rows.dtype == np.float64
-    rows, adam = table.rows, optax.adam(0.05)
-    state = adam.init(rows)
-    for _ in range(25):
-        ids = rng.permutation(np.append(np.arange(SIZE), rng.integers(0, SIZE, 30)))
-        gradients = rng.normal(size=(len(ids), 3))
-        table = step(table, ids, gradients, 0.05)
-        dense = np.zeros((SIZE, 3))
-        np.add.at(dense, ids, gradients)
-        updates, state = adam.update(jnp.asarray(dense), state)
-        rows = optax.apply_updates(rows, updates)
-    np.testing.assert_allclose(table.rows, rows, rtol=0, atol=1e-9)
-
-
-@pytest.mark.usefixtures("float64")
-def test_rarely_touched_row_has_a_bias_correction_of_its_own():
-    """A row met every third step walks like one met every step of a third as many."""
-    rare, often, rng = make_table(), make_table(), np.random.default_rng(0)
-    for number in range(12):
-        if number % 3:
-            other = step(rare, np.array([8]), np.ones((1, 3)))
-            assert (other.rows[8] != rare.rows[8]).all()
-            rare = other
-        else:
-            gradient = rng.normal(size=(1, 3))
-            rare = step(rare, np.array([5]), gradient)
-            often = step(often, np.array([5]), gradient)
-    for name in ("rows", "mean", "square", "count"):
-        got, expected = getattr(rare, name)[5], getattr(often, name)[5]
-        np.testing.assert_array_equal(got, expected, err_msg=name)
-
-
-def test_first_step_is_as_long_as_the_learning_rate_for_rare_ids_too():
-    gradients = jnp.array([[1e-3, -5.0, 100.0]])
-    for before in (make_table(), step(make_table(), jnp.array([8]), gradients)):
-        after = step(before, jnp.array([5]), gradients)
-        moved = after.rows[5] - before.rows[5]
-        np.testing.assert_allclose(moved, [-0.1, 0.1, -0.1], rtol=1e-4)
 
 
 def test_fields_that_share_a_vocabulary_move_the_same_row():
@@ -221,6 +188,8 @@ def test_fields_that_share_a_vocabulary_move_the_same_row():
     flat = stacked.reshape(-1), gradient.reshape(-1, 3)
     after = step(table, *flat)
     np.testing.assert_allclose(
-        after.mean[FIRST["item"] + 4], 0.1 * (weight[0, 1] + weight[0, 3]), rtol=1e-6
+        after.slots.mean[FIRST["item"] + 4],
+        0.1 * (weight[0, 1] + weight[0, 3]),
+        rtol=1e-6,
     )
-    np.testing.assert_array_equal(np.flatnonzero(after.count), [1, 25])
+    np.testing.assert_array_equal(np.flatnonzero(after.slots.count), [1, 25])

@@ -97,6 +97,16 @@ def make_setup(size: int) -> Setup:
     )
 
 
+def on_device(log: Log) -> tuple[Rows, jax.Array]:
+    """The rows as our programs take them, and int32 [steps, batch] their order."""
+    n = len(log.ids)
+    labels = dict(zip(TASKS, log.labels.T, strict=True))
+    groups = {name: np.zeros(n, np.int32) for name in ("user", "item")}
+    rows = Rows(log.ids, np.zeros((n, 0), np.float32), labels, {}, groups)
+    order = jnp.arange(n, dtype=jnp.int32).reshape(-1, log.batch)
+    return jax.tree.map(jnp.asarray, rows), order
+
+
 def ours(log: Log) -> tuple[Run, int]:
     """A call that trains a block of steps, and how many weights the net has."""
     setup = make_setup(log.size)
@@ -104,12 +114,7 @@ def ours(log: Log) -> tuple[Run, int]:
     weights = sum(leaf.size for leaf in jax.tree.leaves(state.net))
     dense, epoch = dense_masks(setup, state.net), make_epoch(setup)
     gates = make_gates(setup, state.net, dense)
-    n = len(log.ids)
-    labels = dict(zip(TASKS, log.labels.T, strict=True))
-    groups = {name: np.zeros(n, np.int32) for name in ("user", "item")}
-    rows = Rows(log.ids, np.zeros((n, 0), np.float32), labels, {}, groups)
-    rows = jax.tree.map(jnp.asarray, rows)
-    order = jnp.arange(n, dtype=jnp.int32).reshape(-1, log.batch)
+    rows, order = on_device(log)
     (kind,) = setup.kinds
 
     def run():

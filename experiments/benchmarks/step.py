@@ -1,37 +1,38 @@
-"""Step time by number of ids: row-sparse tables against dense Adam, in one run.
+"""A training step by number of ids: row-sparse tables against dense Adam, in one run.
 
     python -m experiments.benchmarks.step
-    python -m experiments.benchmarks.step --vocabularies 100000 1000000 10000000
+    python -m experiments.benchmarks.step --tables adam --out step.json
 
-A step of a single task at the paper's width: 20 fields, embeddings of 32, an MLP of
-512, 256 and 128 over embeddings and their inner products, batches of 1,024. The
-rival trains the same net through optax.adam on the whole table.
+MMoE at the DCRNN paper's shape (`mmoe_contenders`): 20 fields over one stack of tables
+of width 32, 8 experts of 128 and 64, two tasks, batches of 1,024. The rival trains the
+same net through optax.adam on the whole table; where its five arrays of the table's
+size would not fit, it is left out.
+
+Two numbers say that no step copies the table: the bytes that XLA plans for temporaries
+of the compiled scan, and how far the process's resident memory rose during one.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
+import json
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import tyro
 
+from experiments.benchmarks import dense, mmoe_contenders
+from experiments.benchmarks.mmoe_contenders import Log, make_log, on_device
 from experiments.report import describe_environment
-from jaxmtl import embedding, losses
-from jaxmtl.models import SharedTrunk
-from jaxmtl.models.crossing import Crossing
-from jaxmtl.optim import Adam
-from jaxmtl.setup import SHARED, Setup
-from jaxmtl.train import features_of, make_epoch, make_gates, make_init, take
-from jaxmtl.types import Field, Rows, Schema, Task, Vocabulary
+from jaxmtl import row_optim
+from jaxmtl.train import dense_masks, make_epoch, make_gates, make_init
 
-FIELDS = 20
+FLAT, TARGET = (100_000, 10_000_000), 1.25
+"""Between these numbers of ids a step shall grow by less than the target."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,155 +40,186 @@ class Options:
     """What to time.
 
     Attributes:
-      vocabularies: numbers of ids in the one table.
+      vocabularies: numbers of ids over all fields.
       draws: how ids are drawn: `uniform`, or `zipf` with exponent 1.2.
+      tables: the row-sparse optimiser.
+      dense_up_to: ids that the dense rival still trains.
       batch: rows a step.
       steps: of one timed scan.
       repeats: timed scans; the median counts, compilation does not.
+      out: a JSON file for the numbers.
     """
 
-    vocabularies: tuple[int, ...] = (100_000, 1_000_000)
+    vocabularies: tuple[int, ...] = (10_000, 100_000, 1_000_000, 10_000_000)
     draws: tuple[Literal["uniform", "zipf"], ...] = ("uniform", "zipf")
+    tables: row_optim.Name = "lazy_adam"
+    dense_up_to: int = 1_000_000
     batch: int = 1024
     steps: int = 20
     repeats: int = 10
+    out: Path | None = None
 
 
-def make_rows(size: int, draw: str, n: int) -> Rows:
-    """Rows whose fields all index one table of `size` rows."""
-    rng = np.random.default_rng(0)
-    if draw == "uniform":
-        ids = rng.integers(1, size, (n, FIELDS))
-    else:
-        ids = 1 + rng.zipf(1.2, (n, FIELDS)) % (size - 1)
-    clicks = (rng.random(n) < 0.4).astype(np.float32)
-    numbers = np.zeros(n, np.int32)
-    return jax.tree.map(
-        jnp.asarray,
-        Rows(
-            ids.astype(np.int32),
-            np.zeros((n, 0), np.float32),
-            {"click": clicks},
-            {},
-            {"user": numbers, "item": numbers},
-        ),
-    )
+class Contender(NamedTuple):
+    """A scan of steps to time.
+
+    Attributes:
+      run: trains a scan, and waits for it.
+      temporaries: bytes the compiled scan needs besides its arguments and results.
+    """
+
+    run: Callable[[], None]
+    temporaries: int
 
 
-def make_setup(size: int) -> Setup:
-    """The paper's net over one table."""
-    schema = Schema(
-        name="bench",
-        fields=tuple(Field(f"field{i:02d}", "ids") for i in range(FIELDS)),
-        vocabularies=(Vocabulary("ids", size),),
-        tasks=(Task("click"),),
-        ctr="click",
-        cvr="click",
-        user="field00",
-        item="field01",
-    )
-    return Setup(
-        schema=schema,
-        tasks=("click",),
-        architecture=SharedTrunk(),
-        crossing=Crossing("inner"),
-        dim=32,
-        adam=Adam(1e-4),
-        task_losses=(("click", "log"),),
-        masked=False,
-    )
-
-
-def sparse_epoch(setup: Setup, rows: Rows, order: jax.Array) -> Callable[[], None]:
-    """The project's own epoch, ready to be timed again and again."""
+def row_sparse(log: Log, tables: row_optim.Name) -> Contender:
+    """The project's own epoch."""
+    setup = dataclasses.replace(mmoe_contenders.make_setup(log.size), tables=tables)
     state = make_init(setup)(jax.random.key(0))
-    dense = {"click": None}
-    gates, epoch = make_gates(setup, state.net, dense), make_epoch(setup)
-
-    def run():
-        nonlocal state
-        state, loss = epoch(state, dense, gates, rows, {"click": order})
-        jax.block_until_ready((state, loss))
-
-    return run
+    masks, (rows, order) = dense_masks(setup, state.net), on_device(log)
+    (kind,) = setup.kinds
+    given = masks, make_gates(setup, state.net, masks), rows, {kind: order}
+    epoch = make_epoch(setup)
+    return _contender(epoch.func, epoch.args, state, given)
 
 
-def dense_epoch(setup: Setup, rows: Rows, order: jax.Array) -> Callable[[], None]:
+def dense_adam(log: Log) -> Contender:
     """The same net with optax.adam over the whole table."""
-    start = make_init(setup)(jax.random.key(0))
-    params = {"rows": start.tables[SHARED].rows, "net": start.net}
-    adam, model, task = optax.adam(1e-4), setup.model, setup.schema.task("click")
+    setup = mmoe_contenders.make_setup(log.size)
+    state = dense.start(setup, make_init(setup)(jax.random.key(0)))
+    return _contender(dense.make_epoch(setup), (), state, on_device(log))
 
-    def objective(params, batch):
-        ids = embedding.stacked_ids(setup.schema, batch.rows.ids)
-        gathered = {SHARED: embedding.gather(params["rows"], ids)}
-        features = features_of(setup, gathered, batch.rows)
-        logits = model.apply(params["net"], features).logits["click"]
-        return losses.task_loss(task, logits, batch, name="log", weight=None).mean
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def epoch(state, rows, order):
-        def body(state, index):
-            params, slots = state
-            loss, gradient = jax.value_and_grad(objective)(params, take(rows, index))
-            updates, slots = adam.update(gradient, slots)
-            return (optax.apply_updates(params, updates), slots), loss
-
-        return jax.lax.scan(body, state, order)
-
-    state = (params, adam.init(params))
+def _contender(program: Callable, before: tuple, state, after: tuple) -> Contender:
+    """Of a compiled (…, state, …) -> (state, losses) that donates its state."""
+    compiled = program.lower(*before, state, *after).compile()
 
     def run():
         nonlocal state
-        state, loss = epoch(state, rows, order)
-        jax.block_until_ready((state, loss))
+        state, found = compiled(*before, state, *after)
+        jax.block_until_ready((state, found))
 
-    return run
+    return Contender(run, compiled.memory_analysis().temp_size_in_bytes)
+
+
+def resident_rise(run: Callable[[], None]) -> int | None:
+    """Bytes by which resident memory rose at most while something ran.
+
+    None where the system does not tell: it takes Linux, and leave to reset the peak.
+    """
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+    def kilobytes(name: str) -> int:
+        (line,) = [x for x in status.read_text().splitlines() if x.startswith(name)]
+        return int(line.split()[1])
+
+    try:
+        reset.write_text("5")  # the peak starts again from what is resident now
+        before = kilobytes("VmRSS")
+        run()
+        return 1024 * max(kilobytes("VmHWM") - before, 0)
+    except (OSError, ValueError):
+        return None
 
 
 def milliseconds(
     runs: Sequence[Callable[[], None]], steps: int, repeats: int
-) -> list[float]:
-    """Median time of a step of each run, without compilation.
+) -> np.ndarray:
+    """[2, runs]: median and minimum time of a step of each run, without compilation.
 
     The runs take turns, so that a machine whose speed drifts is fair to all.
     """
-    for run in runs:
-        run()
     times = np.empty((repeats, len(runs)))
     for repeat in range(repeats):
         for number, run in enumerate(runs):
             started = time.perf_counter()
             run()
             times[repeat, number] = time.perf_counter() - started
-    return list(1e3 * np.median(times, axis=0) / steps)
+    return 1e3 / steps * np.stack([np.median(times, axis=0), np.min(times, axis=0)])
+
+
+def measure(options: Options, draw: str) -> list[dict]:
+    """A record for each number of ids."""
+    logs = [
+        make_log(ids, draw, options.batch, options.steps)
+        for ids in options.vocabularies
+    ]
+    ours = [row_sparse(log, options.tables) for log in logs]
+    sizes = enumerate(options.vocabularies)
+    few = [number for number, ids in sizes if ids <= options.dense_up_to]
+    rivals = [dense_adam(logs[number]) for number in few]
+    rises = []
+    for contender in (*ours, *rivals):
+        contender.run()  # what the first run allocates for good is no rise
+        rises.append(resident_rise(contender.run))
+    runs = [contender.run for contender in (*ours, *rivals)]
+    medians, minima = milliseconds(runs, options.steps, options.repeats).tolist()
+    records = [
+        {
+            "ids": ids,
+            "draw": draw,
+            "table_bytes": 4 * mmoe_contenders.DIM * ids,
+            "milliseconds": median,
+            "least_milliseconds": least,
+            "temporary_bytes": contender.temporaries,
+            "resident_rise_bytes": rise,
+        }
+        for ids, contender, median, least, rise in zip(
+            options.vocabularies, ours, medians, minima, rises, strict=False
+        )
+    ]
+    for number, ms in zip(few, medians[len(ours) :], strict=True):
+        records[number]["dense_milliseconds"] = ms
+    return records
+
+
+def show(record: dict, first: dict) -> None:
+    """Prints a record's line."""
+    megabytes = lambda n: f"{'–' if n is None else f'{n / 1e6:,.1f}':>9}"
+    ours, rival = record["milliseconds"], record.get("dense_milliseconds")
+    growth = ours / first["milliseconds"]
+    line = f"{record['ids']:>8.0e}  {record['draw']:<8} {ours:>8.1f} {growth:>6.2f}x"
+    for name in ("table_bytes", "temporary_bytes", "resident_rise_bytes"):
+        line += megabytes(record[name])
+    print(line + (f" {rival:>8.1f} {rival / ours:>5.1f}x" if rival else ""), flush=True)
+
+
+def verdict(few: dict, many: dict) -> str:
+    """Whether the step stays flat between two numbers of ids."""
+    median, least = (
+        many[name] / few[name] for name in ("milliseconds", "least_milliseconds")
+    )
+    return (
+        f"{median:.2f}x (of the minima {least:.2f}x) from {few['ids']:.0e} to"
+        f" {many['ids']:.0e} ids, target {TARGET}x:"
+        f" {'met' if median < TARGET else 'missed'}"
+    )
 
 
 def main(options: Options) -> None:
-    """Prints a line for each draw and vocabulary."""
-    environment = describe_environment()
+    """Prints a line for each draw and vocabulary; writes all of it where asked."""
+    environment, records = describe_environment(), []
     print(", ".join(f"{key} {value}" for key, value in environment.items()))
-    print(f"median of {options.repeats} scans of {options.steps} steps, ms a step\n")
     print(
-        f"{'ids':>8}  {'draw':<8} {'row-sparse':>10} {'growth':>7} {'dense':>8} ratio"
+        f"tables under {options.tables}; median of {options.repeats} scans of"
+        f" {options.steps} steps, ms a step; memory in MB\n"
     )
-    n = options.batch * options.steps
-    order = jnp.arange(n, dtype=jnp.int32).reshape(options.steps, options.batch)
+    print(
+        f"{'ids':>8}  {'draw':<8} {'ours':>8} {'growth':>7}"
+        f"{'a table':>9}{'XLA temp':>9}{'RSS rise':>9} {'dense':>8}  ratio"
+    )
     for draw in options.draws:
-        cases = [(make_setup(v), make_rows(v, draw, n)) for v in options.vocabularies]
-        runs = [
-            make(setup, rows, order)
-            for make in (sparse_epoch, dense_epoch)
-            for setup, rows in cases
-        ]
-        times = milliseconds(runs, options.steps, options.repeats)
-        sparse, dense = times[: len(cases)], times[len(cases) :]
-        for size, ours, rival in zip(options.vocabularies, sparse, dense, strict=True):
-            print(
-                f"{size:>8.0e}  {draw:<8} {ours:>10.1f} {ours / sparse[0]:>6.2f}x"
-                f" {rival:>8.1f} {rival / ours:>4.1f}x",
-                flush=True,
-            )
+        found = measure(options, draw)
+        for record in found:
+            show(record, found[0])
+        by_ids = {record["ids"]: record for record in found}
+        if set(FLAT) <= set(by_ids):
+            print(f"{draw}: {verdict(*(by_ids[ids] for ids in FLAT))}", flush=True)
+        records += found
+    if options.out:
+        about = dataclasses.asdict(options) | {"out": str(options.out)}
+        text = {"environment": environment, "options": about, "records": records}
+        options.out.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,253 @@
+"""How far the tables' optimisers part, in updates and in AUC, on the simulated feed.
+
+    python -m experiments.benchmarks.optimisers
+    python -m experiments.benchmarks.optimisers --seeds 5 --out optimisers.json
+
+The single CTR task of `lt4rec.base_ctr` at its demonstration, trained from the same
+start on the same batches by each of the row-sparse optimisers, and by optax.adam on
+the whole table. The net is under Adam everywhere; only what trains the tables differs.
+
+Adams take the demonstration's learning rate. The others' is the best of a list by
+validation, with seed 0. `parting` compares tables: the distance to dense Adam's rows
+as a share of how far those have moved, after a fifth of an epoch and after a whole.
+Training amplifies the least difference, so `nudged` is dense Adam again from a start
+whose table was moved by a rounding: no row can be told from dense Adam that parts less.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from experiments import sources
+from experiments.benchmarks import dense
+from experiments.config import DataConfig
+from experiments.lt4rec import base, base_ctr
+from experiments.report import describe_environment
+from experiments.setup import make_plan, make_setup, task_names
+from experiments.statistics import mean_interval
+from jaxmtl import metrics
+from jaxmtl.data.batches import EVERY, Plan
+from jaxmtl.data.store import Dataset
+from jaxmtl.setup import SHARED, Setup
+from jaxmtl.train import (
+    Snapshot,
+    dense_masks,
+    make_epoch,
+    make_gates,
+    make_init,
+    predict_all,
+    snapshot_of,
+)
+
+DENSE, NUDGED = "dense adam", "nudged"
+Optimiser = Literal["nudged", "adam", "lazy_adam", "adagrad", "rowwise_adagrad", "sgd"]
+PARTS = 5
+"""Of an epoch: what runs between two looks at the tables."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to train.
+
+    Attributes:
+      optimisers: those compared with dense Adam.
+      data: the log.
+      seeds: of initial weights and of the order of the data.
+      epochs: of each training; the best by validation counts.
+      sgd_rates: the learning rates that SGD chooses from.
+      adagrad_rates: those of both Adagrads.
+      out: a JSON file for the numbers.
+    """
+
+    optimisers: tuple[Optimiser, ...] = get_args(Optimiser)
+    data: DataConfig = base.DEMO.data
+    seeds: int = 3
+    epochs: int = 6
+    sgd_rates: tuple[float, ...] = (3.0, 10.0, 30.0, 100.0)
+    adagrad_rates: tuple[float, ...] = (0.01, 0.03, 0.1)
+    out: Path | None = None
+
+
+class Task(NamedTuple):
+    """The training that all optimisers do."""
+
+    setup: Setup
+    data: Dataset
+    plan: Plan
+
+
+class Score(NamedTuple):
+    """AUC on validation and on the test at one epoch's end."""
+
+    validation: float
+    test: float
+
+
+class Trained(NamedTuple):
+    """What a training leaves: its best epoch's score, and its rows in between.
+
+    `rows` are the table's after each part of the first epoch, from its start on.
+    """
+
+    best: Score
+    rows: list[np.ndarray]
+
+
+def make_task(options: Options) -> Task:
+    """The demonstration's CTR; summed, so that optax's scan takes the same batches."""
+    config = base_ctr.configure(base.configure("demo"))
+    config = dataclasses.replace(
+        config,
+        data=options.data,
+        training=dataclasses.replace(config.training, schedule="sum"),
+    )
+    data = sources.load(config.data, say=lambda text: print(text, file=sys.stderr))
+    setup = make_setup(config, data, task_names(config, data.schema))
+    return Task(setup, data, make_plan(config, data, setup))
+
+
+def parts_of(task: Task, name: str, seed: int, epochs: int) -> Iterator[Snapshot]:
+    """The parameters at the start, and after each part of each epoch."""
+    state, train = make_init(task.setup)(jax.random.key(seed)), None
+    rows = task.data.on_device("train")
+    if name == NUDGED:
+        table = state.tables[SHARED]
+        moved = table.rows * (1 + jnp.finfo(table.rows.dtype).eps)
+        state = state._replace(tables={SHARED: table._replace(rows=moved)})
+    yield snapshot_of(state)
+    if name in (DENSE, NUDGED):
+        state, program = dense.start(task.setup, state), dense.make_epoch(task.setup)
+        train = lambda state, order: program(state, rows, order)[0]
+        look = lambda state: jax.tree.map(jnp.copy, state.parameters)
+    else:
+        whole = dense_masks(task.setup, state.net)
+        gates, program = (
+            make_gates(task.setup, state.net, whole),
+            make_epoch(task.setup),
+        )
+        train = lambda state, order: program(state, whole, gates, rows, {EVERY: order})[
+            0
+        ]
+        look = snapshot_of
+    size = task.plan.steps // PARTS
+    for epoch in range(1, epochs + 1):
+        (order,) = task.plan.orders(seed, epoch).values()
+        for part in range(PARTS):
+            state = train(state, order[part * size : (part + 1) * size])
+            yield look(state)
+
+
+def train(task: Task, name: str, seed: int, epochs: int) -> Trained:
+    """One training, scored at the end of every epoch."""
+    rows, scores = [], []
+    for number, snapshot in enumerate(parts_of(task, name, seed, epochs)):
+        if number <= PARTS:
+            rows.append(np.asarray(snapshot.tables[SHARED]))
+        if number and number % PARTS == 0:
+            scores.append(
+                Score(*(score(task, snapshot, s) for s in ("validation", "test")))
+            )
+    return Trained(max(scores), rows)
+
+
+def score(task: Task, snapshot: Snapshot, split: str) -> float:
+    """AUC of a snapshot on a split."""
+    rows = task.data.on_device(split)
+    whole = dense_masks(task.setup, snapshot.net)
+    (name,) = task.setup.tasks
+    predicted = predict_all(task.setup, snapshot, whole, rows)[name]
+    return metrics.auc(np.asarray(rows.labels[name]), predicted).value
+
+
+def parting(found: Trained, reference: Trained) -> list[float]:
+    """Distance to the reference's rows, over how far those moved; a part each."""
+    start = reference.rows[0]
+    moves = [np.linalg.norm(rows - start) for rows in reference.rows[1:]]
+    pairs = zip(found.rows[1:], reference.rows[1:], strict=True)
+    return [
+        float(np.linalg.norm(a - b) / moved)
+        for (a, b), moved in zip(pairs, moves, strict=True)
+    ]
+
+
+def with_optimiser(task: Task, name: str, rate: float | None) -> Task:
+    """The task with its tables under an optimiser."""
+    tables = "sgd" if name in (DENSE, NUDGED) else name
+    setup = dataclasses.replace(task.setup, tables=tables, table_learning_rate=rate)
+    return task._replace(setup=setup)
+
+
+def measure(task: Task, name: str, options: Options) -> tuple[dict, list[Trained]]:
+    """A record of an optimiser, and its trainings, one a seed."""
+    adagrads = dict.fromkeys(("adagrad", "rowwise_adagrad"), options.adagrad_rates)
+    rates = {"sgd": options.sgd_rates, **adagrads}.get(name, (None,))
+    first = {
+        rate: train(with_optimiser(task, name, rate), name, 0, options.epochs)
+        for rate in rates
+    }
+    rate = max(first, key=lambda rate: first[rate].best)
+    chosen = with_optimiser(task, name, rate)
+    others = range(1, options.seeds)
+    found = [first[rate], *(train(chosen, name, s, options.epochs) for s in others)]
+    record = {
+        "optimiser": name,
+        "rate": chosen.setup.table_rate,
+        "by_rate": {str(rate): run.best._asdict() for rate, run in first.items()},
+        "validation": [run.best.validation for run in found],
+        "test": [run.best.test for run in found],
+    }
+    return record, found
+
+
+def main(options: Options) -> None:
+    """Prints a line for each optimiser; writes all of it where asked."""
+    task, environment = make_task(options), describe_environment()
+    print(", ".join(f"{key} {value}" for key, value in environment.items()))
+    print(
+        f"{task.plan.steps} steps an epoch, {options.epochs} epochs, {options.seeds}"
+        " seeds: mean ± half width of the 95 % interval\n"
+    )
+    print(
+        f"{'optimiser':<16} {'rate':>7} {'test AUC':>17} {'- dense adam':>18}"
+        f"  parting after 1/{PARTS}, 1 epoch"
+    )
+    records, reference = [], None
+    for name in (DENSE, *options.optimisers):
+        record, found = measure(task, name, options)
+        reference = reference or (record, found)
+        pairs = zip(found, reference[1], strict=True)
+        parts = np.mean([parting(a, b) for a, b in pairs], axis=0)
+        gain = np.subtract(record["test"], reference[0]["test"])
+        record |= {"minus_dense": gain.tolist(), "parting": parts.tolist()}
+        records.append(record)
+        test, difference = (_interval(x) for x in (record["test"], gain))
+        print(
+            f"{name:<16} {record['rate']:>7.3g} {test:>17} {difference:>18}"
+            f"  {parts[0]:.2g}, {parts[-1]:.2g}",
+            flush=True,
+        )
+    if options.out:
+        settings = json.loads(json.dumps(dataclasses.asdict(options), default=str))
+        text = {"environment": environment, "options": settings, "records": records}
+        options.out.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+
+
+def _interval(values) -> str:
+    found = mean_interval(values)
+    if found.high is None:
+        return f"{found.mean:.4f}"
+    return f"{found.mean:.4f} ± {found.high - found.mean:.4f}"
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
