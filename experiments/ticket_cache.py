@@ -11,17 +11,16 @@ import dataclasses
 import functools
 import hashlib
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
+from experiments import progress, ticket_files
 from experiments.config import Config, as_json
 from experiments.monitor import Monitor
 from experiments.setup import make_plan, make_setup, role, task_names
-from experiments.workdir import read_arrays, read_json, write_arrays, write_json
 from jaxmtl import masks, pruning, tickets
 from jaxmtl.data.store import Dataset
 from jaxmtl.fit import fit
@@ -39,8 +38,6 @@ from jaxmtl.train import (
     snapshot_of,
 )
 from jaxmtl.types import Key, Mask, Params
-
-DONE = "ticket.json"
 
 
 def identity(config: Config, data: Dataset, task: str) -> dict:
@@ -66,10 +63,13 @@ def identity(config: Config, data: Dataset, task: str) -> dict:
         "company": company(config, data),
         "model": model,
         "learning_rate": fields["optimiser"]["learning_rate"],
+        "tables": fields["optimiser"]["tables"],
+        "table_learning_rate": fields["optimiser"]["table_learning_rate"],
         "weight_decay": fields["optimiser"]["weight_decay"],
         "batch_size": training["batch_size"],
         "loss": training[f"{kind}_loss"],
         "spaces": training["spaces"],
+        "precision": training["precision"],
         "positive_weight": training["positive_weight"],
         "pruning": prune,
     }
@@ -88,7 +88,7 @@ def missing(
 ) -> Path | None:
     """Where a search would be kept that was not made yet; None if it was."""
     where = folder(workdir, config, data, task, seed)
-    return None if (where / DONE).exists() else where
+    return None if (where / ticket_files.DONE).exists() else where
 
 
 def get(
@@ -102,13 +102,18 @@ def get(
     """A task's ticket: read where it was found before, searched for otherwise."""
     where = folder(workdir, config, data, task, seed)
     setup = single_setup(config, data, task)
-    if (where / DONE).exists():
-        rounds = _read(where, setup)
+    if (where / ticket_files.DONE).exists():
+        ticket_files.tidy(where)
+        rounds = ticket_files.read(where, _like(setup))
     else:
-        started = time.monotonic()
-        rounds = _search(config, data, setup, seed, monitor, where.parent.name)
-        about = {"identity": identity(config, data, task), "seed": seed}
-        _write(where, rounds, about | {"seconds": time.monotonic() - started})
+        rounds, outcomes = _search(config, data, setup, seed, monitor, where)
+        about = {
+            "identity": identity(config, data, task),
+            "seed": seed,
+            "skipped_steps": sum(outcome.skipped for outcome in outcomes),
+            "seconds": sum(outcome.seconds for outcome in outcomes),
+        }
+        ticket_files.finish(where, rounds, about)
     metric = data.schema.task(task).metric
     chosen = tickets.choose(rounds, metric, config.pruning.max_density)
     return tickets.Ticket(rounds, chosen)
@@ -203,37 +208,64 @@ def _search(
     setup: Setup,
     seed: int,
     monitor: Monitor,
-    name: str,
-) -> tuple[tickets.Round, ...]:
+    where: Path,
+) -> tuple[list[tickets.Round], list[ticket_files.Outcome]]:
+    """Searches, from the first round that an earlier attempt did not finish."""
     (task,) = setup.tasks
-    train = functools.partial(
-        fit,
-        setup,
-        plan=make_plan(config, data, setup),
-        train=data.on_device("train"),
-        validation=data.on_device("validation"),
-        seed=seed,
-        epochs=config.pruning.epochs,
-        patience=config.pruning.patience,
+    dense = read_by(setup, task)
+    begun, outcomes = ticket_files.read_unfinished(where, _like(setup), progress.say)
+    done = len(outcomes)
+    if done:
+        monitor.expect(-done)
+    start = make_start(config, data, setup, seed)
+    size = masks.count(dense)
+    keeps = pruning.keep_counts(
+        size, config.pruning.final_density, config.pruning.rounds
     )
 
     def train_round(state, mask, number):
-        with monitor.training(name, seed, f"round {number}") as on_epoch:
-            return train(state, {task: mask}, on_epoch=lambda r, _: on_epoch(r))
+        ticket_files.begin_round(where, mask, outcomes)
+        keeper = progress.keep(
+            ticket_files.progress(where, done + number), setup, config
+        )
+        with (
+            monitor.training(where.parent.name, seed, f"round {done + number}") as show,
+            progress.bad_batch_kept(where, data.splits["train"]),
+        ):
+            result = fit(
+                setup,
+                state,
+                {task: mask},
+                plan=make_plan(config, data, setup),
+                train=data.on_device("train"),
+                validation=data.on_device("validation"),
+                seed=seed,
+                epochs=config.pruning.epochs,
+                patience=config.pruning.patience,
+                on_epoch=lambda record, _: show(record),
+                keeper=keeper,
+                chunk=config.checkpoint.steps,
+                on_nonfinite=config.on_nonfinite,
+            )
+        keeper.wait()  # what it writes is about to be deleted
+        outcomes.append(ticket_files.Outcome.of(result, task, keeper.seconds))
+        return result
 
-    start = make_start(config, data, setup, seed)
-    dense = read_by(setup, task)
-    keeps = pruning.keep_counts(
-        masks.count(dense), config.pruning.final_density, config.pruning.rounds
-    )
-    return tickets.find(
-        start,
+    found = tickets.find(
+        lambda number: start(done + number),
         train_round,
         lambda result: result.value(task),
         make_prune(config),
-        keeps,
-        dense,
+        keeps[done:],
+        begun[-1] if begun else dense,
     )
+    rounds = [
+        tickets.Round(mask, masks.count(mask) / size, outcome.value, outcome.best_epoch)
+        for mask, outcome in zip(
+            [*begun[:done], *(r.mask for r in found)], outcomes, strict=True
+        )
+    ]
+    return rounds, outcomes
 
 
 @functools.lru_cache(maxsize=64)
@@ -258,23 +290,7 @@ def read_by(setup: Setup, task: str) -> Mask:
     )
 
 
-def _write(where: Path, rounds: tuple[tickets.Round, ...], about: dict) -> None:
-    for number, found in enumerate(rounds):
-        write_arrays(where / f"round{number}.npz", masks.pack(found.mask))
-    listed = [
-        {"density": r.density, "value": r.value, "best_epoch": r.best_epoch}
-        for r in rounds
-    ]
-    write_json(where / DONE, about | {"rounds": listed})  # last: commits
-
-
-def _read(where: Path, setup: Setup) -> tuple[tickets.Round, ...]:
+def _like(setup: Setup) -> Mask:
+    """Structure and shapes of the masks of a search."""
     net = jax.eval_shape(lambda: init_net(setup, jax.random.key(0)))
-    like = masks.full(net, *setup.tasks)
-    about = read_json(where / DONE)
-    return tuple(
-        tickets.Round(
-            masks.unpack(read_arrays(where / f"round{number}.npz"), like), **listed
-        )
-        for number, listed in enumerate(about["rounds"])
-    )
+    return masks.full(net, *setup.tasks)

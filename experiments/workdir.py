@@ -1,24 +1,30 @@
-"""The work directory: one configuration, finished parts, files written whole."""
+"""The work directory: one configuration, one run at a time, files written whole."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import socket
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TextIO
 from zipfile import BadZipFile
 
 import numpy as np
 
+Resume = Literal["never", "auto", "must"]
+CONFIG = "config.json"
+LOCK = ".lock"
+
 
 def write_json(path: Path, value: Any) -> None:
     """Writes strict JSON so that the path holds all of it or what it held before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with _replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
@@ -35,10 +41,24 @@ def read_json(path: Path) -> Any:
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes an `.npz` whole or not at all."""
+    with _replacing(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A name to write under, which takes the place of `path` once that is done.
+
+    What a killed run leaves under it is overwritten by the next attempt.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    np.savez_compressed(temporary, **arrays)
-    os.replace(temporary, path)
+    temporary = path.with_name(f".partial.{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -48,8 +68,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
       ValueError: the file is damaged; names it.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        with path.open("rb") as file:
+            return dict(np.load(file, allow_pickle=False))
     except (OSError, EOFError, ValueError, BadZipFile, zlib.error) as error:
         raise _damaged(path, error) from error
 
@@ -60,33 +80,46 @@ def _damaged(path: Path, error: Exception) -> ValueError:
     return ValueError(f"{path}: {reason}; delete {path.parent} to make it again")
 
 
-def claim(folder: Path, config: dict) -> None:
-    """Makes the folder this configuration's, or refuses.
+def claim(folder: Path, config: dict, resume: Resume = "auto") -> TextIO:
+    """Makes the folder this configuration's and this process's alone, or refuses.
 
     Args:
       folder: of the run; made if it is not there.
       config: JSON-able, without seeds.
+      resume: whether the folder may (`auto`), `must` or must `never` hold a run.
+
+    Returns:
+      The lock, to be used in a `with`. It is the system's and ends with the process,
+      however that ends.
 
     Raises:
       ValueError: the folder holds another configuration (names the differing
-        keys), is no folder or cannot be written.
+        keys), is in use (names by whom), is no folder, cannot be written, or holds
+        a run or none against `resume`.
     """
-    path = folder / "config.json"
-    try:
-        if folder.exists() and not folder.is_dir():
-            raise NotADirectoryError("it is a file")
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError("it cannot be written")
-        if not path.exists():
-            write_json(path, config)
-    except OSError as error:
-        raise ValueError(
-            f"work directory {folder}: {error.strerror or error}; give another with"
-            " --workdir"
-        ) from error
-    held = read_json(path)
-    wanted = json.loads(json.dumps(config))
+    path = folder / CONFIG
+    _check_resume(folder, path.exists(), resume)
+    with contextlib.ExitStack() as stack:
+        try:
+            if folder.exists() and not folder.is_dir():
+                raise NotADirectoryError("it is a file")
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK):
+                raise PermissionError("it cannot be written")
+            lock = stack.enter_context(_lock(folder / LOCK))
+            if not path.exists():
+                write_json(path, config)
+        except OSError as error:
+            raise ValueError(
+                f"work directory {folder}: {error.strerror or error}; give another"
+                " with --workdir"
+            ) from error
+        _check_config(folder, read_json(path), json.loads(json.dumps(config)))
+        stack.pop_all()  # from here on the caller closes it
+        return lock
+
+
+def _check_config(folder: Path, held: Any, wanted: Any) -> None:
     differing = sorted(_differing(held, wanted))
     if differing:
         shown = "; ".join(differing[:5]) + ("; …" if len(differing) > 5 else "")
@@ -94,6 +127,47 @@ def claim(folder: Path, config: dict) -> None:
             f"work directory {folder} holds another configuration: {shown}. Give"
             " another with --workdir, or delete it"
         )
+
+
+def _check_resume(folder: Path, holds_run: bool, resume: Resume) -> None:
+    if resume == "must" and not holds_run:
+        raise ValueError(
+            f"work directory {folder} holds no run to go on with, as --resume must"
+            " demands; use --resume auto"
+        )
+    if resume == "never" and holds_run:
+        raise ValueError(
+            f"work directory {folder} holds a run, and --resume never goes on with"
+            " none; give another with --workdir, or delete it"
+        )
+
+
+def holder(folder: Path) -> str | None:
+    """Which process is at work in a work directory; None where none is."""
+    try:
+        with (folder / LOCK).open(encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read() or "a process"
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def _lock(path: Path) -> TextIO:
+    """The file, locked; it says by whom."""
+    file = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        with file:
+            file.seek(0)
+            raise BlockingIOError(f"{file.read()} is at work in it") from error
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+    return file
 
 
 def _differing(held: Any, wanted: Any, at: str = "") -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ def save(folder: Path, snapshot: Snapshot, task_masks: dict[str, Mask | None]) -
         for task, mask in task_masks.items()
     }
     tree = {"tables": snapshot.tables, "net": snapshot.net, "masks": task_masks}
+    for left in folder.parent.glob(f"{folder.name}.orbax-checkpoint-tmp*"):
+        shutil.rmtree(left)  # by a run that was killed here
     with ocp.StandardCheckpointer() as checkpointer:
         saved = {"tree": tree, "sha256": _sha256(tree)}
         checkpointer.save(folder.absolute(), saved, force=True)
@@ -63,6 +67,16 @@ def restore(folder: Path, setup: Setup) -> tuple[Snapshot, dict[str, Mask]]:
         )
     tree = jax.tree.map(jnp.asarray, tree)
     return Snapshot(tree["tables"], tree["net"]), tree["masks"]
+
+
+def read_unverified(folder: Path) -> dict[str, np.ndarray]:
+    """Path in the tree -> array, of anything that Orbax saved; checks nothing."""
+    with ocp.PyTreeCheckpointer() as checkpointer, warnings.catch_warnings():
+        # That it takes the devices from the file, as nothing else says them.
+        warnings.filterwarnings("ignore", "Sharding info not provided")
+        tree = checkpointer.restore(folder.absolute())
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {masks.path_name(path): np.asarray(leaf) for path, leaf in leaves}
 
 
 def _sha256(tree: Any) -> np.ndarray:

@@ -5,18 +5,21 @@ serve together. The snapshot kept is that of the epoch with the smallest mean
 over the tasks of the *regret on validation*: (1 − AUC) / .5 for a task judged
 by AUC, MSE / variance of the labels for one judged by MSE, so that 1 is no skill
 and 0 perfection for both. Each task's own best epoch is reported beside it.
+
+All that the rest of a training depends on is its `Progress`, so one that was
+stopped between two chunks of steps goes on to the same bits.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from jaxmtl import metrics
 from jaxmtl.data.batches import Plan
+from jaxmtl.guard import BadBatch, NonFiniteLoss, bad_steps
 from jaxmtl.setup import Setup
 from jaxmtl.spaces import with_joint
 from jaxmtl.train import (
@@ -29,19 +32,66 @@ from jaxmtl.train import (
 )
 from jaxmtl.types import Mask, Rows, Task
 
+CHUNK = 256
+"""Steps that run at most before the host looks at them."""
+OnNonFinite = Literal["stop", "skip"]
+
 
 class EpochRecord(NamedTuple):
-    """One epoch: by task mean training loss, validation metric and regret."""
+    """One epoch.
+
+    Attributes:
+      epoch: counted from 1.
+      losses: task -> mean training loss over the steps that moved something.
+      validation: task -> its metric; None = undefined.
+      regrets: task -> its `regret`.
+      skipped: steps that moved nothing, as a loss or gradient was not finite.
+    """
 
     epoch: int
     losses: dict[str, float]
     validation: dict[str, float | None]
     regrets: dict[str, float]
+    skipped: int = 0
 
     @property
     def regret(self) -> float:
         """The tasks' mean regret, which decides."""
         return sum(self.regrets.values()) / len(self.regrets)
+
+
+class Progress(NamedTuple):
+    """A training under way, between two chunks of steps.
+
+    The rows of a step follow from (seed, epoch, step), and no step draws at random:
+    the position in the data is all there is to know of either.
+
+    Attributes:
+      state: tables, net, moments and the number of steps.
+      best: the snapshot of the best epoch; None before one has ended.
+      losses: task -> float32 [steps taken of the epoch under way].
+      history: the epochs that have ended.
+    """
+
+    state: TrainState
+    best: Snapshot | None
+    losses: dict[str, np.ndarray]
+    history: tuple[EpochRecord, ...]
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under way, counted from 1."""
+        return len(self.history) + 1
+
+    @property
+    def taken(self) -> int:
+        """Steps taken of the epoch under way."""
+        return max((len(column) for column in self.losses.values()), default=0)
+
+    @property
+    def best_epoch(self) -> int:
+        """The first epoch of the smallest regret; 0 before one has ended."""
+        return min(self.history, key=lambda r: r.regret).epoch if self.history else 0
 
 
 class Fit(NamedTuple):
@@ -64,8 +114,14 @@ class Fit(NamedTuple):
         return self.history[self.best_epoch - 1].validation[task]
 
 
-class NonFiniteLoss(ArithmeticError):
-    """A loss or prediction became infinite or NaN; names the step and the task."""
+class Keeper(Protocol):
+    """Keeps a training's progress; `jaxmtl.resume.Folder` does so on disk."""
+
+    def restore(self) -> Progress | None:
+        """The progress saved last; None where none was."""
+
+    def save(self, progress: Progress) -> None:
+        """Called after each chunk; saves or not. Copies: the state is donated next."""
 
 
 def regret(task: Task, value: float | None, labels: Mapping[str, np.ndarray]) -> float:
@@ -94,6 +150,9 @@ def fit(
     epochs: int,
     patience: int,
     on_epoch: Callable[[EpochRecord, Snapshot], None] = lambda record, snapshot: None,
+    keeper: Keeper | None = None,
+    chunk: int = CHUNK,
+    on_nonfinite: OnNonFinite = "stop",
 ) -> Fit:
     """Trains until validation has not improved for `patience` epochs.
 
@@ -107,54 +166,111 @@ def fit(
       seed: of the order of the data, together with the epoch.
       epochs: the most there may be, at least 1.
       patience: epochs without a smaller regret before stopping.
-      on_epoch: called after each epoch with its record and a snapshot.
+      on_epoch: called after each epoch with its record and a snapshot; not again
+        for those that a restored training had ended.
+      keeper: restores a training that was stopped, and saves this one's progress.
+      chunk: steps that run at most before the host looks at them.
+      on_nonfinite: whether a step whose loss or gradient is not finite ends the
+        training or is passed over; it moves nothing in either case.
 
     Raises:
-      NonFiniteLoss: names the first step and the task whose loss it was, or the
-        task whose predictions its last step broke.
+      NonFiniteLoss: such a step, with its batch; predictions that an epoch broke;
+        an epoch of a task that skipped every step.
     """
     epoch_program = make_epoch(setup)
     gates = make_gates(setup, state.net, task_masks)
     labels = {name: np.asarray(column) for name, column in validation.labels.items()}
     labels = with_joint(setup.schema, labels)
-    judged = setup.learned
-    history: list[EpochRecord] = []
-    best, best_epoch = None, 0
-    own_best = dict.fromkeys(judged, (math.inf, 1))
-    for epoch in range(1, epochs + 1):
-        orders = plan.orders(seed, epoch)
-        state, step_losses = epoch_program(state, task_masks, gates, train, orders)
-        means = _check_finite(step_losses, first_step=(epoch - 1) * plan.steps)
-        snapshot = snapshot_of(state)
-        step = epoch * plan.steps
+    progress = keeper.restore() if keeper else None
+    progress = progress or Progress(state, None, {}, ())
+    while not _is_over(progress, epochs, patience):
+        orders = plan.orders(seed, progress.epoch)
+        for start, stop in _chunks(plan.steps, chunk, progress.taken):
+            part = {kind: order[start:stop] for kind, order in orders.items()}
+            state, losses = epoch_program(
+                progress.state, task_masks, gates, train, part
+            )
+            losses = {task: np.asarray(column) for task, column in losses.items()}
+            if on_nonfinite == "stop":
+                before = (progress.epoch - 1) * plan.steps + start
+                _check_finite(setup, losses, part, before)
+            progress = progress._replace(
+                state=state, losses=_joined(progress.losses, losses)
+            )
+            if keeper and stop < plan.steps:
+                keeper.save(progress)
+        snapshot = snapshot_of(progress.state)
+        step = progress.epoch * plan.steps
         values = _validate(setup, snapshot, task_masks, validation, labels, step)
-        parts = {n: regret(task, values[n], labels) for n, task in judged.items()}
-        record = EpochRecord(epoch, means, values, parts)
-        history.append(record)
-        own_best = {
-            name: min(own_best[name], (part, epoch)) for name, part in parts.items()
-        }
-        if best is None or record.regret < history[best_epoch - 1].regret:
-            best, best_epoch = snapshot, epoch
-        on_epoch(record, snapshot)
-        if epoch - best_epoch >= patience:
-            break
-    own_best_epoch = {name: epoch for name, (_, epoch) in own_best.items()}
-    return Fit(best, best_epoch, tuple(history), own_best_epoch)
+        progress = _end_epoch(setup, progress, snapshot, values, labels)
+        on_epoch(progress.history[-1], snapshot)
+        if keeper:
+            keeper.save(progress)
+    own_best_epoch = {
+        task: min(progress.history, key=lambda r: r.regrets[task]).epoch
+        for task in setup.learned
+    }
+    best, history = progress.best, progress.history
+    return Fit(best, progress.best_epoch, history, own_best_epoch)
 
 
-def _check_finite(step_losses, first_step: int) -> dict[str, float]:
-    values = {task: np.asarray(column) for task, column in step_losses.items()}
-    wrong = ~np.isfinite(np.stack(list(values.values()), axis=1))
-    if wrong.any():
-        at, column = np.argwhere(wrong)[0]
-        task = list(values)[column]
+def _is_over(progress: Progress, epochs: int, patience: int) -> bool:
+    ended = len(progress.history)
+    return ended >= epochs or ended - progress.best_epoch >= patience
+
+
+def _chunks(steps: int, most: int, taken: int) -> Iterator[tuple[int, int]]:
+    """First step and end of each chunk that is left.
+
+    Chunks of an epoch differ by one step at most: two programs are compiled.
+    """
+    number = -(-steps // most)
+    ends = [steps * (i + 1) // number for i in range(number)]
+    for end in ends:
+        if taken < end:
+            yield taken, end
+            taken = end
+
+
+def _joined(before: Mapping, after: Mapping) -> dict[str, np.ndarray]:
+    if not before:
+        return dict(after)
+    return {task: np.concatenate([before[task], after[task]]) for task in after}
+
+
+def _end_epoch(setup, progress: Progress, snapshot, values, labels) -> Progress:
+    """The progress with the epoch under way in its history."""
+    skipped = bad_steps(progress.losses, setup.kinds)
+    means = {}
+    for task, column in progress.losses.items():
+        taken = column[np.isfinite(column)]
+        if not taken.size:
+            raise NonFiniteLoss(
+                f"epoch {progress.epoch} skipped every step of task {task!r}; lower"
+                " optimiser.learning-rate"
+            )
+        means[task] = float(taken.mean())
+    regrets = {
+        name: regret(task, values[name], labels) for name, task in setup.learned.items()
+    }
+    record = EpochRecord(progress.epoch, means, values, regrets, len(skipped))
+    ended = progress._replace(losses={}, history=(*progress.history, record))
+    is_best = ended.best_epoch == record.epoch
+    return ended._replace(best=snapshot if is_best else progress.best)
+
+
+def _check_finite(setup, losses, orders, before: int) -> None:
+    wrong = bad_steps(losses, setup.kinds)
+    if wrong:
+        at, kind, task = wrong[0]
+        rows = np.asarray(orders[kind][at])
+        batch = BadBatch(before + at + 1, task, rows[rows >= 0])
         raise NonFiniteLoss(
-            f"the loss of task {task!r} became {values[task][at]} at step"
-            f" {first_step + at + 1}; lower optimiser.learning-rate or look at"
-            " the rows of that step"
+            f"the loss of task {task!r}, or its gradient, became {losses[task][at]} at"
+            f" step {batch.step}; lower optimiser.learning-rate or look at the rows of"
+            " that step",
+            batch,
         )
-    return {task: float(column.mean()) for task, column in values.items()}
 
 
 def _validate(

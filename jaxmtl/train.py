@@ -1,8 +1,9 @@
 """Training as pure programs: a step, an epoch in one scan, predictions.
 
 `Setup` holds all that a program depends on besides the shapes of its arguments;
-equal setups share one compiled program. Masks and gates are arguments, so the
-rounds of a ticket search and all masks of an ablation run through it unchanged.
+setups that are equal but for their numbers share one compiled program. Those, masks
+and gates are arguments: the rounds of a ticket search, all masks of an ablation and
+the learning rates that a tuner tries run through it unchanged.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmtl import embedding, losses, masks, optim, outputs, spaces
+from jaxmtl import embedding, guard, losses, masks, optim, outputs, spaces
 from jaxmtl.data.batches import EVERY
 from jaxmtl.keys import named
 from jaxmtl.setup import SHARED, Setup
@@ -98,7 +99,11 @@ def dense_masks(setup: Setup, net: Params) -> dict[str, Mask | None]:
 
 def make_init(setup: Setup) -> Callable[[Key], TrainState]:
     """A compiled function from a key to the state training starts from."""
-    return _make_init(setup.without_losses())
+    # What only gradients depend on is set to one value, so that rows share the program.
+    plain = dataclasses.replace(
+        setup.structure(), conflict=None, positive_weights=(), precision="float32"
+    )
+    return _make_init(plain)
 
 
 @functools.lru_cache(maxsize=64)
@@ -112,7 +117,11 @@ def _make_init(setup: Setup) -> Callable[[Key], TrainState]:
         dims = {SHARED: setup.dim, **dict(setup.own_dims)}
         tables = {
             stack: embedding.init(
-                named(key, "table", stack), setup.schema, dim, setup.init_scale
+                named(key, "table", stack),
+                setup.schema,
+                dim,
+                setup.init_scale,
+                setup.row_optimiser,
             )
             for stack, dim in dims.items()
         }
@@ -131,9 +140,11 @@ def make_step(setup: Setup, kind: str) -> Callable[..., tuple]:
     """The step of one kind: step(state, masks, gates, batch) -> (state, losses).
 
     `masks` maps each task to its mask, `gates` is what this step may move.
-    Losses are means over the rows that count. A batch without any moves nothing.
+    Losses are means over the rows that count. A batch without any moves nothing, nor
+    does one whose losses or gradients are not finite: a loss says so (`guard`).
     """
     names, learned = setup.kinds[kind], setup.learned
+    row_optimiser, table_rate = setup.row_optimiser, setup.table_rate
     loss_names, weights = dict(setup.task_losses), dict(setup.task_weights)
     positives = dict(setup.positive_weights)
     slot = kind if setup.moving == "per_task" else EVERY
@@ -164,19 +175,30 @@ def make_step(setup: Setup, kind: str) -> Callable[..., tuple]:
         inside[SHARED] = functools.reduce(jnp.logical_or, inside.values())
         stacks = [stack for stack in state.tables if stack in inside]
         # A row that no loss counts must not age the moments of its ids either.
+        counted = {
+            s: jnp.where(inside[s][:, None], batch.rows.ids, PADDING) for s in stacks
+        }
         stacked = {
-            s: embedding.stacked_ids(
-                setup.schema, jnp.where(inside[s][:, None], batch.rows.ids, PADDING)
-            )
-            for s in stacks
+            s: embedding.stacked_ids(setup.schema, ids).reshape(-1)
+            for s, ids in counted.items()
+        }
+        blocks = {
+            s: embedding.read(row_optimiser, state.tables[s], ids, table_rate)
+            for s, ids in stacked.items()
         }
         gathered = {
-            s: embedding.gather(state.tables[s].rows, stacked[s]) for s in stacks
+            s: block.rows.reshape(*batch.rows.ids.shape, -1)
+            for s, block in blocks.items()
         }
         (_, means), (net_gradient, row_gradients) = jax.value_and_grad(
             objective, argnums=(0, 1), has_aux=True
         )(state.net, gathered, task_masks, batch)
-        any_row = jnp.any(inside[SHARED])
+        # Without any id, as with closed gates, a step moves nothing.
+        sound = guard.is_sound(means, (net_gradient, row_gradients))
+        means = guard.flagged(means, sound)
+        nowhere = embedding.vocabulary_rows(setup.schema)
+        stacked = {s: jnp.where(sound, ids, nowhere) for s, ids in stacked.items()}
+        any_row = sound & jnp.any(inside[SHARED])
         net, moments = optim.update(
             setup.adam,
             state.net,
@@ -185,16 +207,15 @@ def make_step(setup: Setup, kind: str) -> Callable[..., tuple]:
             jax.tree.map(lambda gate: gate & any_row, gates),
         )
         tables = {
-            s: embedding.lazy_adam(
+            s: embedding.update(
+                row_optimiser,
                 state.tables[s],
-                stacked[s].reshape(-1),
-                row_gradients[s].reshape(-1, row_gradients[s].shape[-1]),
-                learning_rate=setup.adam.learning_rate,
-                b1=setup.adam.b1,
-                b2=setup.adam.b2,
-                eps=setup.adam.eps,
+                stacked[s],
+                block,
+                row_gradients[s].reshape(block.rows.shape),
+                table_rate,
             )
-            for s in stacks
+            for s, block in blocks.items()
         }
         state = TrainState(
             state.step + 1,
@@ -218,6 +239,7 @@ def make_epoch(setup: Setup) -> Callable[..., tuple[TrainState, dict[str, Array]
     """epoch(state, masks, gates, rows, orders) -> (state, losses); donates state.
 
     Scans over the steps of an epoch; each takes one batch of every kind in turn.
+    Setups that differ in `Setup.numbers` alone share its program.
 
     Args of the returned function:
       state: donated, so copy what you keep.
@@ -227,12 +249,19 @@ def make_epoch(setup: Setup) -> Callable[..., tuple[TrainState, dict[str, Array]
       orders: kind -> int32 [steps, size] (`Plan.orders`).
 
     Returns:
-      The state, and task -> float32 [steps] mean losses.
+      The state, all rows of its tables up to date, and task -> float32 [steps] mean
+      losses.
     """
-    steps = {kind: make_step(setup, kind) for kind in setup.kinds}
+    return functools.partial(_make_epoch(setup.structure()), setup.numbers())
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def epoch(state, task_masks, gates, rows, orders):
+
+@functools.lru_cache(maxsize=64)
+def _make_epoch(structure: Setup) -> Callable[..., tuple]:
+    @functools.partial(jax.jit, donate_argnums=1)
+    def epoch(numbers, state, task_masks, gates, rows, orders):
+        setup = structure.with_numbers(numbers)
+        steps = {kind: make_step(setup, kind) for kind in setup.kinds}
+
         def body(state, order):
             means = {}
             for kind, step in steps.items():
@@ -241,7 +270,12 @@ def make_epoch(setup: Setup) -> Callable[..., tuple[TrainState, dict[str, Array]
                 means |= loss
             return state, means
 
-        return jax.lax.scan(body, state, orders)
+        state, means = jax.lax.scan(body, state, orders)
+        settle = functools.partial(
+            embedding.settle, setup.row_optimiser, learning_rate=setup.table_rate
+        )
+        tables = {stack: settle(table) for stack, table in state.tables.items()}
+        return state._replace(tables=tables), means
 
     return epoch
 
@@ -251,21 +285,24 @@ def make_predict(setup: Setup) -> Callable[..., dict[str, Array]]:
 
     Joint tasks too, as `outputs.predictions` names them.
     """
-    plain = dataclasses.replace(
-        setup, adam=optim.Adam(1.0), task_weights=(), moving="gated"
-    )
-    if not plain.needs_funnel:
-        plain = dataclasses.replace(plain, summed=False)
     conflict = setup.conflict
-    if conflict and not conflict.offset(setup.schema.task(conflict.task)):
-        plain = dataclasses.replace(plain, conflict=None)
-    return _make_predict(plain)
+    if conflict and not conflict.shifts(setup.schema.task(conflict.task)):
+        conflict = None
+    plain = dataclasses.replace(
+        setup,
+        conflict=conflict,
+        moving="gated",
+        summed=setup.summed and setup.needs_funnel,
+        tables="sgd",
+    )
+    return functools.partial(_make_predict(plain.structure()), plain.numbers())
 
 
 @functools.lru_cache(maxsize=64)
-def _make_predict(setup: Setup) -> Callable[..., dict[str, Array]]:
+def _make_predict(structure: Setup) -> Callable[..., dict[str, Array]]:
     @jax.jit
-    def predict(snapshot: Snapshot, task_masks, rows: Rows, index: Array):
+    def predict(numbers, snapshot: Snapshot, task_masks, rows: Rows, index: Array):
+        setup = structure.with_numbers(numbers)
         batch = take(rows, index)
         stacked = embedding.stacked_ids(setup.schema, batch.rows.ids)
         gathered = {

@@ -228,7 +228,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(command, tmp_path):
     line = errors.splitlines()[-1]
     assert code == 1 and not printed
     # The first step's loss is that of the initial net; its update is the absurd one.
-    assert line.startswith("error: the loss of task 'click' became nan at step 2;")
+    assert line.startswith("error: the loss of task 'click', or its gradient, became")
+    assert " nan at step 2;" in line
     assert "learning-rate" in line
     assert not (tmp_path / "run" / "table.json").exists()
 

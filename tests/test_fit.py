@@ -12,7 +12,7 @@ from jaxmtl import fit as fitting
 from jaxmtl import train
 from jaxmtl.data.batches import Plan
 from jaxmtl.optim import Adam
-from jaxmtl.types import Task
+from jaxmtl.types import PADDING, UNKNOWN, Task
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 KEY = jax.random.key(0)
@@ -26,7 +26,14 @@ def beginning(setup):
     return state, dense, plan, jax.tree.map(jnp.asarray, TRAIN)
 
 
-def run(setup, epochs=8, patience=2, seed=0, on_epoch=lambda record, snapshot: None):
+def run(
+    setup,
+    epochs=8,
+    patience=2,
+    seed=0,
+    on_epoch=lambda record, snapshot: None,
+    **options,
+):
     state, dense, plan, rows = beginning(setup)
     return fitting.fit(
         setup,
@@ -39,6 +46,7 @@ def run(setup, epochs=8, patience=2, seed=0, on_epoch=lambda record, snapshot: N
         epochs=epochs,
         patience=patience,
         on_epoch=on_epoch,
+        **options,
     )
 
 
@@ -144,9 +152,13 @@ def test_non_finite_loss_stops_and_names_the_first_step_and_its_task():
     _, losses = train.make_epoch(setup)(state, dense, gates, rows, plan.orders(0, 1))
     finite = {task: np.isfinite(values).tolist() for task, values in losses.items()}
     assert finite == {"click": [True, False], "watch": [False, False]}
-    message = "loss of task 'watch' became (nan|inf) at step 1;.*learning-rate"
-    with pytest.raises(fitting.NonFiniteLoss, match=message):
+    message = "loss of task 'watch', .* became (nan|inf) at step 1;.*learning-rate"
+    with pytest.raises(fitting.NonFiniteLoss, match=message) as stopped:
         run(setup)
+    order = plan.orders(0, 1)["watch"][0]
+    batch = stopped.value.batch
+    assert (batch.step, batch.task) == (1, "watch")
+    np.testing.assert_array_equal(batch.rows, order[order >= 0])
 
 
 def test_step_numbers_go_on_over_epochs(monkeypatch):
@@ -155,7 +167,7 @@ def test_step_numbers_go_on_over_epochs(monkeypatch):
     epochs = iter([{"click": good, "watch": good}, {"click": bad, "watch": good}])
     program = lambda state, *_: (state, next(epochs))
     monkeypatch.setattr(fitting, "make_epoch", lambda setup: program)
-    with pytest.raises(fitting.NonFiniteLoss, match="'click' became inf at step 4;"):
+    with pytest.raises(fitting.NonFiniteLoss, match="'click'.* became inf at step 4;"):
         run(make_setup())
 
 
@@ -176,3 +188,77 @@ def test_training_learns_what_the_log_holds():
         last = result.history[result.best_epoch - 1]
         assert last.validation["click"] > 0.6
         assert last.losses["watch"] < result.history[0].losses["watch"]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 5, 7, 8, 100])
+@pytest.mark.parametrize("taken", [0, 3])
+def test_chunks_of_an_epoch_cover_it_in_at_most_two_lengths(most, taken):
+    chunks = list(fitting._chunks(8, most, taken))
+    steps = [step for start, stop in chunks for step in range(start, stop)]
+    assert steps == list(range(taken, 8))
+    lengths = {stop - start for start, stop in fitting._chunks(8, most, 0)}
+    assert len(lengths) <= 2 and max(lengths) <= most
+
+
+def test_training_in_chunks_ends_with_the_bits_of_training_in_one():
+    whole, chunked = (run(make_setup(), epochs=2, chunk=chunk) for chunk in (256, 1))
+    assert_same_bits(chunked.best, whole.best)
+    assert chunked.history == whole.history
+
+
+@pytest.fixture
+def poisoned(monkeypatch):
+    """The planted log with one row whose number is infinite, and that row."""
+    numeric = TRAIN.numeric.copy()
+    row = int(np.flatnonzero(TRAIN.labels["click"] == 0)[1])  # no row of `watch`
+    numeric[row] = np.inf
+    monkeypatch.setitem(globals(), "TRAIN", TRAIN._replace(numeric=numeric))
+    return row
+
+
+def test_a_bad_row_stops_the_training_and_is_in_the_batch_that_is_named(poisoned):
+    with pytest.raises(fitting.NonFiniteLoss, match="task 'click'") as stopped:
+        run(make_setup())
+    assert poisoned in stopped.value.batch.rows
+
+
+def test_a_skipped_step_is_counted_and_left_out_of_the_mean(poisoned):
+    result = run(make_setup(), epochs=2, on_nonfinite="skip")
+    assert [record.skipped for record in result.history] == [1, 1]
+    assert all(np.isfinite(list(r.losses.values())).all() for r in result.history)
+    leaves = jax.tree.leaves(result.best)
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
+
+
+def test_an_epoch_that_skips_all_steps_of_a_task_stops(monkeypatch):
+    bad = {"click": np.full(2, np.nan), "watch": np.ones(2)}
+    monkeypatch.setattr(fitting, "make_epoch", lambda _: lambda state, *_: (state, bad))
+    message = "epoch 1 skipped every step of task 'click'"
+    with pytest.raises(fitting.NonFiniteLoss, match=message):
+        run(make_setup(), on_nonfinite="skip")
+
+
+def test_a_validation_of_one_class_decides_nothing_and_stops_nothing(monkeypatch):
+    """No click: neither an AUC of clicks nor a row to watch."""
+    labels = {name: np.zeros_like(x) for name, x in VALIDATION.labels.items()}
+    monkeypatch.setitem(globals(), "VALIDATION", VALIDATION._replace(labels=labels))
+    result = run(make_setup(), epochs=2)
+    assert [r.validation for r in result.history] == 2 * [
+        {"click": None, "watch": None}
+    ]
+    assert result.best_epoch == 1 and result.history[0].regret == 1
+
+
+def test_an_id_that_training_never_saw_counts_for_nothing():
+    """Unknown ids keep their first row, zeros: predictions are those without them."""
+    setup = make_setup()
+    result = run(setup, epochs=2)
+    columns = [setup.schema.column(name) for name in ("user", "item")]
+    predicted = []
+    for value in (UNKNOWN, PADDING):
+        ids = VALIDATION.ids.copy()
+        ids[:, columns] = value
+        rows = jax.tree.map(jnp.asarray, VALIDATION._replace(ids=ids))
+        dense = train.dense_masks(setup, result.best.net)
+        predicted.append(train.predict_all(setup, result.best, dense, rows))
+    assert_same_bits(*predicted)

@@ -1,0 +1,79 @@
+"""Named arrays in a folder that is there whole or not at all, and proves what it holds.
+
+A file is written, its SHA-256 beside it, and the folder gets its name last; what is
+read is verified before anything parses it. For what one process writes for itself
+alone: one file in NumPy's format, where Orbax starts threads and an event loop for
+each save, restores flipped bits without complaint and has no place for a checksum
+ahead of its commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+ARRAYS = "arrays.npz"
+SEAL = "sha256.json"
+
+
+def write(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes the arrays and waits until the disk has them.
+
+    Args:
+      folder: is not there yet. What an attempt that was killed left under its
+        temporary name is replaced.
+      arrays: by name.
+
+    Raises:
+      OSError: it cannot be written, the disk being full for instance; then nothing
+        is left behind.
+    """
+    temporary = folder.with_name(f".{folder.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        with (temporary / ARRAYS).open("wb") as file:
+            np.savez(file, **arrays)
+            _sync(file)
+        seal = {ARRAYS: _digest(temporary / ARRAYS)}
+        with (temporary / SEAL).open("w", encoding="utf-8") as file:
+            json.dump(seal, file)
+            _sync(file)
+        os.rename(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def read(folder: Path) -> dict[str, np.ndarray]:
+    """Reads what `write` wrote.
+
+    Raises:
+      ValueError: a file is missing or is not what was written; names it.
+    """
+    wrong = SEAL
+    try:
+        seal = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+        wrong = ARRAYS
+        if seal == {ARRAYS: _digest(folder / ARRAYS)}:
+            with (folder / ARRAYS).open("rb") as file:
+                return dict(np.load(file, allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder / wrong} cannot be read: {error}") from error
+    raise ValueError(f"{folder / wrong} is not what was written")
+
+
+def _sync(file) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

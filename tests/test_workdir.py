@@ -1,0 +1,109 @@
+"""A work directory belongs to one configuration and one process at a time."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.workdir import claim, read_json, write_arrays, write_json
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from experiments.workdir import claim
+lock = claim(Path(sys.argv[1]), {})
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process at work in the folder `run`."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
+    root = Path(__file__).resolve().parents[1]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root)
+    assert process.stdout.readline() == b"held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_run_in_a_work_directory_is_refused_and_told_who_is_there(
+    tmp_path, holder
+):
+    with pytest.raises(ValueError, match=f"process {holder.pid} on .+ --workdir"):
+        claim(tmp_path / "run", {})
+
+
+def test_the_lock_of_a_killed_run_holds_nobody_up(tmp_path, holder):
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    with claim(tmp_path / "run", {}):
+        pass
+
+
+def test_a_work_directory_is_free_again_when_its_run_is_through(tmp_path):
+    with claim(tmp_path, {"a": 1}), pytest.raises(ValueError, match=f"{os.getpid()}"):
+        claim(tmp_path, {"a": 1})
+    with pytest.raises(ValueError, match="a is 1 there and 2 here"):
+        claim(tmp_path, {"a": 2})
+    with claim(tmp_path, {"a": 1}):
+        assert read_json(tmp_path / "config.json") == {"a": 1}
+
+
+def test_resume_says_whether_there_may_be_a_run_already(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(ValueError, match="holds no run .+ --resume must"):
+        claim(folder, {}, "must")
+    assert not folder.exists()
+    for resume in ("never", "auto", "must"):
+        claim(folder, {}, resume).close()
+    with pytest.raises(ValueError, match="holds a run, .+ --resume never"):
+        claim(folder, {}, "never")
+
+
+@pytest.fixture
+def read_only(tmp_path):
+    """A file system that not even root may write on."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "ro,size=64k", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
+        pytest.skip("mounting a read-only file system takes more rights than these")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_read_only_disk_is_refused(read_only):
+    with pytest.raises(ValueError, match=f"{read_only}: it cannot be written; .+--wor"):
+        claim(read_only, {})
+    with pytest.raises(ValueError, match="Read-only file system; .+--workdir"):
+        claim(read_only / "run", {})
+
+
+@pytest.mark.parametrize("step", ["write", "replace"])
+def test_a_file_that_cannot_be_written_keeps_what_it_held(tmp_path, monkeypatch, step):
+    path = tmp_path / "part.json"
+    write_json(path, {"a": 1})
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if step == "write":
+        monkeypatch.setattr(Path, "write_text", full)
+        monkeypatch.setattr(np, "savez_compressed", full)
+    else:
+        monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_json(path, {"a": 2})
+    with pytest.raises(OSError, match="No space left"):
+        write_arrays(tmp_path / "part.npz", {"a": np.zeros(3)})
+    assert read_json(path) == {"a": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["part.json"]
