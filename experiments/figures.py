@@ -24,6 +24,8 @@ from jaxmtl.types import Mask
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 VERMILION, GREY, PALE = "#D55E00", "#595959", "#E6E6E6"
+LINES = "#E4E4E4"
+"""Of grids: not `PALE`, which stands for something where masks are drawn."""
 BETTER = {"MSE": "lower is better", "AUC": "higher is better"}
 
 
@@ -44,11 +46,11 @@ def figure4(results: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
     figure = Figure(figsize=(5.2 * len(results), 3.9), layout="constrained")
     axes = figure.subplots(1, len(results), squeeze=False)[0]
     for axis, (title, result) in zip(axes, results.items(), strict=True):
-        _rounds(axis, title, **result)
+        draw_rounds(axis, title, **result)
     save(figure, path)
 
 
-def _rounds(
+def draw_rounds(
     axis: Axes,
     title: str,
     *,
@@ -57,6 +59,7 @@ def _rounds(
     values: Sequence[Sequence[float | None]],
     chosen: Sequence[int],
 ) -> None:
+    """One panel of Figure 4; the arguments are those of `figure4`."""
     curves = np.array(values, np.float64)  # None becomes NaN, which is not drawn
     if curves.shape != (len(chosen), len(density)):
         raise ValueError(
@@ -115,12 +118,9 @@ def table_figure(table: Mapping[str, Any], path: str | Path) -> None:
     size = (2 + 4 * len(main), 1.6 + 0.28 * len(rows))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(1, len(main), sharey=True, squeeze=False)[0]
-    for axis, (name, title) in zip(axes, main.items(), strict=True):
-        _forest(axis, table, rows, name)
-        axis.set_xlabel(f"{title} ({BETTER[title.split()[-1]]})")
-        tidy(axis)
+    for axis, name in zip(axes, main, strict=True):
+        draw_forest(axis, table, name)
     axes[0].set_yticks(range(len(rows)), [row["row"] for row in rows])
-    axes[0].set_ylim(len(rows) - 0.5, -0.5)
     figure.suptitle(
         f"{table['table']} on {table['data']}: 95 % intervals over seeds; dashed,"
         f" {_baseline(table).format(task='…')}",
@@ -133,8 +133,10 @@ def _baseline(table) -> str:
     return next(iter(table["layout"]["baselines"].values()))
 
 
-def _forest(axis: Axes, table, rows: Sequence[Mapping], name: str) -> None:
+def draw_forest(axis: Axes, table: Mapping[str, Any], name: str) -> None:
+    """One panel of a table's figure: a metric of every row, the first on top."""
     ends = []
+    rows = [r for r in table["rows"] if _role(r) != "oracle"]
     for y, row in enumerate(rows):
         metric = row["metrics"].get(name)
         if metric is not None and metric["mean"] is not None:
@@ -162,6 +164,10 @@ def _forest(axis: Axes, table, rows: Sequence[Mapping], name: str) -> None:
         axis.set_xticks([])
     elif oracle is not None:
         _oracle(axis, oracle, min(ends), max(ends))
+    title = table["layout"]["main"][name]
+    axis.set_xlabel(f"{title} ({BETTER[title.split()[-1]]})")
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    tidy(axis)
 
 
 def _oracle(axis: Axes, value: float, low: float, high: float) -> None:
@@ -205,6 +211,19 @@ def mask_maps(masks: Mapping[str, Mask], path: str | Path) -> None:
     Raises:
       ValueError: there are not two tasks, or no layer that both mask.
     """
+    layers = meet(masks)
+    figure = Figure(figsize=(3.4 * len(layers), 4.6), layout="constrained")
+    axes = figure.subplots(1, len(layers), squeeze=False)[0]
+    for axis, (layer, kinds) in zip(axes, layers.items(), strict=True):
+        draw_masks(axis, layer, kinds, tuple(masks))
+    save(figure, path)
+
+
+def meet(masks: Mapping[str, Mask]) -> dict[str, np.ndarray]:
+    """Layer -> uint8 [inputs, outputs]: 0 dead, 1 or 2 one task's alone, 3 shared.
+
+    Args and errors are those of `mask_maps`.
+    """
     if len(masks) != 2:
         raise ValueError(f"mask maps compare two tasks; got {sorted(masks)}")
     (a, mask_a), (b, mask_b) = masks.items()
@@ -214,44 +233,46 @@ def mask_maps(masks: Mapping[str, Mask], path: str | Path) -> None:
             f"masks must hold the same layers; {a!r} has {list(layers_a)}, {b!r} has"
             f" {list(layers_b)}"
         )
-    names = ["dead", f"only {a}", f"only {b}", "shared"]
+    return {layer: kept + 2 * layers_b[layer] for layer, kept in layers_a.items()}
+
+
+def draw_masks(
+    axis: Axes, layer: str, kinds: np.ndarray, tasks: tuple[str, str]
+) -> None:
+    """One panel of the mask maps: what `meet` found in a layer."""
+    names = ["dead", f"only {tasks[0]}", f"only {tasks[1]}", "shared"]
     colours = [PALE, ORANGE, PURPLE, GREEN]
-    figure = Figure(figsize=(3.4 * len(layers_a), 4.6), layout="constrained")
-    axes = figure.subplots(1, len(layers_a), squeeze=False)[0]
-    for axis, (layer, kept) in zip(axes, layers_a.items(), strict=True):
-        kinds = kept + 2 * layers_b[layer]
-        axis.imshow(
-            kinds,
-            cmap=ListedColormap(colours),
-            vmin=0,
-            vmax=3,
-            aspect="auto",
-            interpolation="nearest",
-        )
-        inputs, outputs = kinds.shape
-        axis.set(title=layer, xlabel=f"{outputs} outputs", ylabel=f"{inputs} inputs")
-        axis.set_xticks([])
-        axis.set_yticks([])
-        parts = np.bincount(kinds.ravel(), minlength=4) / kinds.size
-        axis.legend(
-            [Patch(facecolor=c, edgecolor=GREY, lw=0.5) for c in colours],
-            [f"{n} {100 * p:.1f} %" for n, p in zip(names, parts, strict=True)],
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.08),
-            ncols=2,
-            fontsize=8,
-            frameon=False,
-        )
-    save(figure, path)
+    axis.imshow(
+        kinds,
+        cmap=ListedColormap(colours),
+        vmin=0,
+        vmax=3,
+        aspect="auto",
+        interpolation="nearest",
+    )
+    inputs, outputs = kinds.shape
+    axis.set(title=layer, xlabel=f"{outputs} outputs", ylabel=f"{inputs} inputs")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    parts = np.bincount(kinds.ravel(), minlength=4) / kinds.size
+    axis.legend(
+        [Patch(facecolor=c, edgecolor=GREY, lw=0.5) for c in colours],
+        [f"{n} {100 * p:.1f} %" for n, p in zip(names, parts, strict=True)],
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.08),
+        ncols=2,
+        fontsize=8,
+        frameon=False,
+    )
 
 
 def _layers(mask: Mask) -> dict[str, np.ndarray]:
-    """Layer name -> int [inputs, outputs], 1 = kept."""
+    """Layer name -> uint8 [inputs, outputs], 1 = kept."""
     layers = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(mask):
         keys = [str(step.key) for step in path]
         name = "/".join(k for k in keys if k not in ("shared", "kernel"))
-        layers[name] = np.asarray(leaf).astype(np.int64)
+        layers[name] = np.asarray(leaf).astype(np.uint8)
     return layers
 
 
@@ -262,7 +283,7 @@ def _role(row: Mapping[str, Any]) -> str:
 def tidy(axis: Axes) -> None:
     """The look that all figures share."""
     axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(axis="both", color=PALE, lw=0.6)
+    axis.grid(axis="both", color=LINES, lw=0.6)
     axis.set_axisbelow(True)
 
 

@@ -1,29 +1,47 @@
-"""What a person watches while a study runs: bar, `metrics.jsonl`, TensorBoard."""
+"""What a person watches while a study runs: bar, `metrics.jsonl`, TensorBoard.
+
+And what `experiments.status` reads from another terminal: `plan.json`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from experiments.workdir import write_json
 from jaxmtl.fit import EpochRecord
 
 OnEpoch = Callable[[EpochRecord], None]
+JOINT = "joint"
+"""The phase in which a row itself is trained, whether of one task or of several."""
+PLAN = "plan.json"
+"""Trainings announced and done by the last process that ran in a work directory."""
 
 
 class Monitor:
     """Counts trainings (a ticket's rounds and joint training alike).
 
     Every epoch becomes a line of `metrics.jsonl` and TensorBoard scalars under
-    `events/`.
+    `events/`, `loss/<task>` and `validation/<task>`: a run for each row and seed,
+    `<row>/seed<k>`, and one for each round of a ticket's search.
     """
 
-    def __init__(self, workdir: Path):
+    def __init__(self, workdir: Path, seeds: Sequence[int] = ()):
+        """Begins to watch.
+
+        Args:
+          workdir: where to write.
+          seeds: that the study trains, for its status.
+        """
+        self._plan, self._seeds = workdir / PLAN, list(seeds)
+        self._started = time.time()
         self._events = workdir / "events"
         self._log = (workdir / "metrics.jsonl").open("a", encoding="utf-8")
         self._bar: tqdm | None = None
@@ -49,10 +67,13 @@ class Monitor:
         Args:
           run: the row or ticket trained.
           seed: its seed.
-          phase: what of it, such as `round 2` or `joint`.
+          phase: what of it, `JOINT` or such as `round 2`.
         """
-        name = f"{run}/seed{seed}/{phase.replace(' ', '')}"
+        name = f"{run}/seed{seed}"
+        if phase != JOINT:
+            name += f"/{phase.replace(' ', '')}"
         self._bar.set_description(f"{run} seed {seed} {phase}")
+        self._tell(f"{run} seed {seed} {phase}")
         with SummaryWriter(str(self._events / name), write_to_disk=True) as writer:
 
             def on_epoch(record: EpochRecord) -> None:
@@ -68,6 +89,20 @@ class Monitor:
 
             yield on_epoch
         self._bar.update(1)
+        self._tell("")
+
+    def _tell(self, now: str) -> None:
+        write_json(
+            self._plan,
+            {
+                "trainings": self._bar.total,
+                "done": self._bar.n,
+                "now": now,
+                "seeds": self._seeds,
+                "started": self._started,
+                "updated": time.time(),
+            },
+        )
 
     def close(self) -> None:
         if self._bar is not None:

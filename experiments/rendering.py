@@ -1,4 +1,4 @@
-"""A table as Markdown and as text for the terminal.
+"""A table as sections of a page, as Markdown and as text for the terminal.
 
 The layout is that of the paper (its metrics, each with its change against a baseline)
 with what the paper leaves out: intervals, tests, the space and the rows that count,
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.report import Table, row_role
+from experiments.report.document import Grid, P, Section, grid, section_markdown
 
 NONE = "–"
 OWN_EPOCH = "_own_epoch"
@@ -30,18 +31,39 @@ def write_table(table: Table, folder: str | Path) -> None:
 
 def to_markdown(table: Table) -> str:
     """The paper's table beside ours, the tests behind it, every other metric."""
-    main = [
+    main = main_section(table)
+    main = main._replace(notes=[*main.notes, *_provenance(table)])
+    parts = [section_markdown(main, 1)]
+    further = [*test_sections(table), *metric_sections(table)]
+    parts += [section_markdown(section, 2) for section in further]
+    return "\n\n".join(parts) + "\n"
+
+
+def main_section(table: Table) -> Section:
+    """The paper's table beside ours; what the numbers are, and what is missing."""
+    columns = [
         column for metric in _main(table) for column in _main_columns(table, metric)
     ]
-    parts = [
-        f"# {table['table']} on {table['data']}",
-        grid([_names(table), *main, *_cost_columns(table)], markdown=True),
-        "\n".join(f"- {line}" for line in _captions(table)),
-    ]
+    return Section(
+        f"{table['table']} on {table['data']}",
+        grids=[Grid([_names(table), *columns, *_cost_columns(table)])],
+        notes=_captions(table),
+    )
+
+
+def test_sections(table: Table) -> list[Section]:
+    """For each main metric the tests against every baseline."""
+    sections = []
     for metric, title in _main(table).items():
         rows = _with_metrics(table, [metric])
-        cells = grid([_names(rows), *_test_columns(rows, metric)], markdown=True)
-        parts.append(f"## {title} against the baselines\n\n{cells}")
+        cells = Grid([_names(rows), *_test_columns(rows, metric)])
+        sections.append(Section(f"{title} against the baselines", grids=[cells]))
+    return sections
+
+
+def metric_sections(table: Table) -> list[Section]:
+    """Every metric that is no main one, task by task, then segment by segment."""
+    sections = []
     groups: dict[tuple[str, str], list[str]] = {}
     for name in dict.fromkeys(name for row in table["rows"] for name in row["metrics"]):
         if name not in _main(table):
@@ -57,12 +79,12 @@ def to_markdown(table: Table) -> str:
         )
         rows = _with_metrics(table, names)
         columns = [_value_column(rows, name, _short(name)) for name in names]
-        cells = grid([_names(rows), *columns], markdown=True)
         counts = "; ".join(
             f"{_short(name)} on {_scored_on(rows, name)}" for name in names
         )
-        parts.append(f"## {title}\n\n{cells}\n\nScored: {counts}.")
-    return "\n\n".join(parts) + "\n"
+        cells = Grid([_names(rows), *columns])
+        sections.append(Section(title, grids=[cells], foot=f"Scored: {counts}."))
+    return sections
 
 
 def to_text(table: Table) -> str:
@@ -77,27 +99,10 @@ def to_text(table: Table) -> str:
     parts.append(
         "\n".join(
             line if line.startswith("`") else textwrap.fill(line, 88)
-            for line in _captions(table)
+            for line in [*_captions(table), *_provenance(table)]
         )
     )
     return "\n\n".join(parts) + "\n"
-
-
-def grid(columns: Sequence[Sequence[str]], *, markdown: bool) -> str:
-    """Lines of padded columns, each a header with its cells; numbers to the right."""
-    widths = [max(map(len, column)) for column in columns]
-    lines = []
-    for cells in zip(*columns, strict=True):
-        padded = [
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        lines.append(f"| {' | '.join(padded)} |" if markdown else "  ".join(padded))
-    rule = [":" + "-" * (widths[0] + 1), *("-" * (w + 1) + ":" for w in widths[1:])]
-    text_rule = "  ".join("-" * width for width in widths)
-    return "\n".join(
-        [lines[0], f"|{'|'.join(rule)}|" if markdown else text_rule, *lines[1:]]
-    )
 
 
 def _main(table: Table) -> Mapping[str, str]:
@@ -143,7 +148,7 @@ def _value_column(table: Table, name: str, header: str) -> list[str]:
 
 def _main_columns(table: Table, name: str) -> list[list[str]]:
     against = next(iter(_baselines(table)))
-    deltas, ps, papers = [f"Δ vs {against}"], ["p (Holm)"], ["paper"]
+    deltas, ps, papers = [f"Δ vs {against}"], [P], ["paper"]
     theirs = _paper_baseline(table, name)
     for row in table["rows"]:
         test = row["tests"].get(name, {}).get(f"vs_{against}")
@@ -205,7 +210,7 @@ def _test_columns(table: Table, name: str) -> list[list[str]]:
             ],
             ["95 % over seeds", *(_interval(t, "ci95") for t in tests)],
             ["95 % over users", *(_interval(t, "bootstrap_ci95") for t in tests)],
-            ["p (Holm)", *map(_p, tests)],
+            [P, *map(_p, tests)],
         ]
     return columns
 
@@ -228,7 +233,7 @@ def _cost_columns(table: Table) -> list[list[str]]:
 
 
 def _captions(table: Table) -> list[str]:
-    """What the numbers are, which rows are missing and why, and how to redo them."""
+    """What the numbers are, and which rows are missing and why."""
     against = next(iter(_baselines(table).values()))
     baseline = " and ".join(
         dict.fromkeys(against.format(task=name.split(".")[0]) for name in _main(table))
@@ -250,7 +255,12 @@ def _captions(table: Table) -> list[str]:
         for row in table["rows"]
         if row["status"] != "ok"
     ]
-    lines += table["notes"]
+    return lines
+
+
+def _provenance(table: Table) -> list[str]:
+    """Where the data come from, what ran it, and how to redo it."""
+    lines = list(table["notes"])
     if table["environment"]:
         lines.append(", ".join(f"{k} {v}" for k, v in table["environment"].items()))
     if table["command"]:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from experiments import figures, study
+from experiments import figures, searches, study, tuned
 from experiments.ablation import Ablation
 from experiments.layout import Layout
 from experiments.monitor import Monitor
 from experiments.rendering import grid, to_text, write_table
 from experiments.report import RowResult, build_table, describe_environment
+from experiments.report.results import rounds_grid
 from experiments.setup import role
 from experiments.workdir import write_json
 from jaxmtl.data.store import Dataset
-from jaxmtl.tickets import Ticket
 
 
 class Context(NamedTuple):
@@ -34,6 +32,7 @@ class Context(NamedTuple):
       monitor: watches.
       command: what reproduces the run.
       layout: of the paper's table.
+      tuned: settings and budget of tuned rows (`tuned.record`); None without.
     """
 
     name: str
@@ -45,6 +44,7 @@ class Context(NamedTuple):
     monitor: Monitor
     command: str
     layout: Layout
+    tuned: Mapping[str, Any] | None = None
 
 
 def train(context: Context) -> list[RowResult]:
@@ -73,10 +73,11 @@ def write(context: Context, folder: Path | None = None) -> str:
         context.data.schema.name,
         rows + ([oracle] if oracle else []),
         layout=context.layout,
-        notes=context.data.notes,
+        notes=[*context.data.notes, tuned.note(context.tuned)],
         environment=describe_environment(),
         command=context.command,
     )
+    table = {**table, "tuned": context.tuned}
     write_table(table, folder)
     if any(row.status == "ok" for row in rows):
         figures.table_figure(table, folder / "table.png")
@@ -95,7 +96,7 @@ def write_rounds(context: Context, module: ModuleType) -> str:
         for seed in context.seeds
     ]
     panels = {
-        f"{role(data.schema, task).upper()} ({task})": _panel(
+        f"{role(data.schema, task).upper()} ({task})": searches.panel(
             [tickets[task] for tickets in found], data.schema.task(task).metric.upper()
         )
         for task in found[0]
@@ -119,33 +120,8 @@ def write_rounds(context: Context, module: ModuleType) -> str:
         files.append("masks.png")
     parts = [
         f"Figure 4, {title}: validation {panel['metric']} by round\n\n"
-        + _rounds_text(panel)
+        + grid(rounds_grid(title, panel).columns, markdown=False)
         for title, panel in panels.items()
     ]
     parts.append(f"written to {workdir}: {', '.join(files)}")
     return "\n\n".join(parts) + "\n"
-
-
-def _panel(tickets: Sequence[Ticket], metric: str) -> dict:
-    return {
-        "metric": metric,
-        "density": [found.density for found in tickets[0].rounds],
-        "values": [[found.value for found in ticket.rounds] for ticket in tickets],
-        "chosen": [ticket.chosen for ticket in tickets],
-    }
-
-
-def _rounds_text(panel: dict) -> str:
-    rounds = range(len(panel["density"]))
-    columns = [
-        ["round", *(str(number) for number in rounds)],
-        ["weights kept", *(f"{density:.1%}" for density in panel["density"])],
-    ]
-    values = np.array(panel["values"], float)  # None becomes NaN
-    means = [
-        "undefined" if np.isnan(mean) else f"{mean:.5f}" for mean in values.mean(axis=0)
-    ]
-    columns.append([f"mean {panel['metric']}", *means])
-    times = [panel["chosen"].count(number) for number in rounds]
-    columns.append(["chosen by", *(f"{n} of {len(values)}" for n in times)])
-    return grid(columns, markdown=False)

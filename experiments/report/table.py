@@ -10,6 +10,7 @@ import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -107,7 +108,7 @@ def build_table(
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions, device and threads: what a number to the bit depends on."""
+    """Versions, devices, processor and threads: what bits and times depend on."""
     # Threads this process may use; not every system can tell.
     allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
     return {
@@ -117,7 +118,18 @@ def describe_environment() -> dict[str, Any]:
         "devices": jax.device_count(),
         "threads": len(allowed(0)),
         "machine": platform.machine(),
+        "processor": _processor(),
     }
+
+
+def _processor() -> str:
+    """The processor's own name where the system tells it, else its kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if "model name" in line)
+    return next(names, platform.processor() or platform.machine())
 
 
 def row_role(row: str, module: str) -> str:

@@ -1,0 +1,130 @@
+"""Draws every table and figure of a folder of results again, from their JSON alone.
+
+python -m experiments.redraw
+python -m experiments.redraw experiments/results/video_feed --out elsewhere
+
+For each `table2.json`, `figure4.json`, `interval.json`, … the Markdown and the PNG of
+its name, beside it; for `conflict.json`, `sharing.json` and `contrasts.json` their
+figures. Maps of masks need the masks themselves, which are in a run's work
+directory and not among results: `masks.png` stays as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import (
+    conflict_figures,
+    contrast_figures,
+    figures,
+    rendering,
+    sharing_figures,
+    sweep_figures,
+)
+from experiments.report import results
+from experiments.report.document import section_markdown
+from experiments.workdir import read_json
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Redraws; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.redraw",
+        description="Draws tables and figures again from the JSON of results.",
+    )
+    parser.add_argument("results", nargs="?", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, help="folder to write to; default: beside")
+    options = parser.parse_args(argv)
+    try:
+        paths = sorted(options.results.rglob("*.json"))
+        if not paths:
+            raise ValueError(f"{options.results}: no JSON in this folder")
+        for path in paths:
+            folder = path.parent
+            if options.out:
+                folder = options.out / folder.relative_to(options.results)
+            written = redraw(path, folder)
+            print(f"{path.relative_to(options.results)}: {', '.join(written)}")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def redraw(path: Path, folder: Path) -> list[str]:
+    """Writes the Markdown and, where it has one, the PNG of a result.
+
+    Args:
+      path: of its JSON.
+      folder: to write to; made if it is not there.
+
+    Returns:
+      The files' names.
+
+    Raises:
+      ValueError: the file is damaged; names it.
+    """
+    result = read_json(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    if results.kind(result) is None:
+        return draw_analysis(result, path.stem, folder)
+    markdown, picture = folder / f"{path.stem}.md", folder / f"{path.stem}.png"
+    markdown.write_text(to_markdown(result), encoding="utf-8")
+    return [markdown.name] + ([picture.name] if draw(result, picture) else [])
+
+
+def to_markdown(result: Mapping[str, Any]) -> str:
+    """The numbers of a result with the command that made them."""
+    if results.kind(result) == "table":
+        return rendering.to_markdown(result)
+    section = results.section(result)
+    command = result.get("command")
+    if command:
+        section = section._replace(notes=[*section.notes, f"`{command}`"])
+    return section_markdown(section, 1) + "\n"
+
+
+def draw(result: Mapping[str, Any], path: Path) -> bool:
+    """Draws the figure of a result; False where its kind has none."""
+    kind = results.kind(result)
+    if kind == "table" and any(row["metrics"] for row in result["rows"]):
+        figures.table_figure(result, path)
+    elif kind == "rounds":
+        figures.figure4(result["panels"], path)
+    elif kind == "sweep":
+        sweep_figures.sweep_figure(result, path)
+    elif kind == "noise":
+        panels = {n: p for n, p in result["panels"].items() if n != "inputs"}
+        metric = results.noise_metric(result)
+        title = result["metrics"][metric]
+        sweep_figures.noise_figure(panels, metric, title, path)
+    elif kind == "growth":
+        growth = {name: result[name] for name in ("fields", "depth")}
+        sweep_figures.growth_figure(growth, path)
+    else:
+        return False
+    return True
+
+
+def draw_analysis(result: Mapping[str, Any], name: str, folder: Path) -> list[str]:
+    """Draws the figures of a study that answers a question of its own; their names."""
+    if "worlds" in result:
+        conflict_figures.draw(result, folder)
+        return sorted(path.name for path in folder.glob("conflict*.png"))
+    if "cosine" in result:
+        return sharing_figures.draw(result, folder)
+    if result.get("found") and "contrasts" in result:
+        picture = folder / f"{name}.png"
+        contrast_figures.contrast_figure(result["found"], result["metrics"], picture)
+        return [picture.name]
+    return ["nothing to draw"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
