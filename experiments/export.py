@@ -1,0 +1,279 @@
+"""Writes a trained row as a folder that scores raw rows.
+
+    python -m experiments.export RUN --out DIR
+    python -m jaxmtl.score DIR rows.csv --out scores.csv
+
+RUN is the work directory of a run of one row, or the folder of a row in it
+(`RUN/rows/lt4rec.s_weight`). Before DIR is left it scores the whole test split and is
+compared with the predictions that the training kept: the folder serves the numbers of
+the table.
+
+Rows of your own log are raw: DIR/schema.json holds the vocabularies. No other source
+keeps them, so there a row's values are the ids of the prepared log (an id that it has
+not is unknown, the numbers are scaled already), and DIR/sample.csv shows some.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import shutil
+import sys
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from experiments import sources
+from experiments.config import Config, DataConfig, default_cache
+from experiments.setup import make_setup, task_names
+from experiments.study import find_checkpoint
+from experiments.ticket_cache import company
+from experiments.workdir import read_arrays, read_json
+from jaxmtl import bundle, checkpoint, serving
+from jaxmtl.data.encoding import SEPARATOR, Encoding, prepared
+from jaxmtl.data.own_log_encoding import read_encoding
+from jaxmtl.data.store import Dataset
+from jaxmtl.export import PLATFORMS, export
+from jaxmtl.setup import Setup
+from jaxmtl.to_onnx import to_onnx
+from jaxmtl.train import Snapshot
+from jaxmtl.types import PADDING, Mask
+
+TOLERANCE = 1e-4
+"""Of a prediction: what rounding in another order may change."""
+SAMPLE_ROWS = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to export.
+
+    Attributes:
+      run: work directory of a run of one row, or a row's folder in it.
+      out: the folder to write; new, or empty.
+      seed: whose training.
+      cache: folder of prepared data sets.
+      platforms: that the programs can be run on.
+      onnx: whether to write model.onnx too, for servers that run no JAX.
+    """
+
+    run: tyro.conf.Positional[Path]
+    out: Path
+    seed: int = 0
+    cache: Path = dataclasses.field(default_factory=default_cache)
+    platforms: tuple[str, ...] = PLATFORMS
+    onnx: bool = False
+
+
+class Trained(typing.NamedTuple):
+    """A finished row, read from its work directory."""
+
+    config: Config
+    data: Dataset
+    setup: Setup
+    snapshot: Snapshot
+    masks: dict[str, Mask]
+    predictions: dict[str, np.ndarray]
+
+
+def read(run: Path, seed: int, cache: Path) -> Trained:
+    """What a row of a run learned with one seed.
+
+    Raises:
+      ValueError: there is no such row or seed, the run is of another version of this
+        code, or its files are damaged.
+    """
+    row = find_checkpoint(run, seed).parent.parent
+    held = read_json(row.parent.parent / "config.json")
+    config = config_from_json(held["data"], held["rows"][row.name], cache)
+    return restore(row, seed, config, sources.load(config.data, say=lambda text: None))
+
+
+def restore(row: Path, seed: int, config: Config, data: Dataset) -> Trained:
+    """What a row learned with one seed, from its folder in a work directory.
+
+    Raises:
+      ValueError: its files are missing or damaged.
+    """
+    folder = row / f"seed{seed}"
+    together = company(config, data) if config.pruning.masks != "none" else ()
+    setup = make_setup(config, data, task_names(config, data.schema), together)
+    snapshot, masks = checkpoint.restore(folder / "checkpoint", setup)
+    predictions = read_arrays(folder / "predictions.npz")
+    return Trained(config, data, setup, snapshot, masks, predictions)
+
+
+def config_from_json(data: dict, row: dict, cache: Path) -> Config:
+    """The configuration of a row, from what `config.json` holds of it.
+
+    Raises:
+      ValueError: it holds a setting that this version has not; names it.
+    """
+    source = {key: value for key, value in data.items() if key != "fingerprint"}
+    config = _build(Config, row)
+    loaded = dataclasses.replace(_build(DataConfig, source), cache=cache)
+    return dataclasses.replace(config, data=loaded)
+
+
+def _build(kind: type, raw: dict[str, Any], at: str = "") -> Any:
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(raw) - set(hints))
+    if unknown:
+        raise ValueError(
+            f"config.json holds {at}{unknown[0]}, which this version of the code does"
+            " not know: export with the version that trained, or train again"
+        )
+
+    def value(name: str, given: Any) -> Any:
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint):
+            return _build(hint, given, f"{at}{name}.")
+        if isinstance(given, list):
+            return tuple(given)
+        is_path = Path in (hint, *typing.get_args(hint))
+        return Path(given) if is_path and given is not None else given
+
+    return kind(**{name: value(name, given) for name, given in raw.items()})
+
+
+def encoding_of(trained: Trained) -> Encoding:
+    """How raw rows of a row's log are encoded."""
+    source, schema = trained.config.data, trained.setup.schema
+    if source.name == "own_log":
+        return read_encoding(source.path, source.schema, schema)
+    return prepared(schema)
+
+
+def check(found: dict[str, np.ndarray], trained: Trained) -> float:
+    """The largest difference between exported scores of the test and the run's.
+
+    Raises:
+      ValueError: it is more than rounding explains.
+    """
+    differences = []
+    for name, kept in trained.predictions.items():
+        if name not in found or found[name].shape != kept.shape:
+            raise ValueError(
+                f"the run predicted {name!r} for {len(kept):,} rows of the test, and"
+                " the exported folder does not: the log has changed since the training"
+            )
+        differences.append(np.max(np.abs(found[name] - kept), initial=0))
+    worst = float(np.max(differences))  # NaN, if any is
+    if not worst <= TOLERANCE:
+        raise ValueError(
+            f"the exported folder's predictions of the test differ from the run's by up"
+            f" to {worst:.2g}: the log or the code has changed since the training;"
+            " train again"
+        )
+    return worst
+
+
+def test_of(trained: Trained) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and numbers of the test split."""
+    rows = trained.data.splits["test"]
+    return np.asarray(rows.ids), np.asarray(rows.numeric)
+
+
+def write_onnx(path: Path, trained: Trained) -> float:
+    """Writes a row as ONNX; the largest difference of its scores from the run's.
+
+    Raises:
+      ValueError: it cannot be converted or run, or its scores differ.
+    """
+    setup, masked = trained.setup, trained.setup.masked
+    marks = {task: trained.masks[task] if masked else None for task in setup.tasks}
+    snapshot = trained.snapshot
+    held = bundle.Bundle(snapshot.net, marks, dict(snapshot.tables))
+    path.write_bytes(to_onnx(setup, held, setup.tasks))
+    try:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        given = dict(zip(("ids", "numeric"), test_of(trained), strict=True))
+        names = [node.name for node in session.get_outputs()]
+        found = dict(zip(names, session.run(names, given), strict=True))
+    except Exception as error:  # ONNX Runtime's errors share no class of their own
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"ONNX Runtime cannot run the converted net: {reason}"
+        ) from error
+    return check(found, trained)
+
+
+def write_sample(path: Path, data: Dataset) -> None:
+    """The first rows of the test as a CSV of prepared ids and numbers."""
+    schema, rows = data.schema, data.splits["test"]
+    rows = rows._replace(
+        ids=rows.ids[:SAMPLE_ROWS].tolist(), numeric=rows.numeric[:SAMPLE_ROWS].tolist()
+    )
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*(field.name for field in schema.fields), *schema.numeric])
+        for ids, numeric in zip(rows.ids, rows.numeric, strict=True):
+            cells, at = [], 0
+            for field in schema.fields:
+                slots = [i for i in ids[at : at + field.slots] if i != PADDING]
+                cells.append(SEPARATOR.join(map(str, slots)))
+                at += field.slots
+            writer.writerow([*cells, *numeric])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exports what the command line says; returns the exit code."""
+    options = tyro.cli(Options, prog="python -m experiments.export", args=argv)
+    try:
+        text = run(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(text)
+    return 0
+
+
+def run(options: Options) -> str:
+    """Exports and checks; returns what there is to say."""
+    trained = read(options.run, options.seed, options.cache)
+    encoding = encoding_of(trained)
+    made = (trained.setup, trained.snapshot, trained.masks, encoding)
+    export(options.out, *made, platforms=options.platforms)
+    try:
+        worst = check(serving.load(options.out).predict(*test_of(trained)), trained)
+        if options.onnx:
+            worst = max(worst, write_onnx(options.out / "model.onnx", trained))
+    except ValueError:
+        shutil.rmtree(options.out)
+        raise
+    if encoding.texts is None:
+        write_sample(options.out / "sample.csv", trained.data)
+    bundle.seal(options.out)
+    sizes = {path.name: path.stat().st_size for path in sorted(options.out.iterdir())}
+    (program, *_) = serving.read_programs(options.out)
+    dead = [
+        field.name
+        for field in trained.setup.schema.fields
+        if field.name not in program.fields
+    ]
+    rows = trained.data.splits["test"].num_rows
+    return "\n".join(
+        [
+            f"{options.out}: tasks {', '.join(trained.setup.tasks)}",
+            *(f"  {name:<14} {size:>12,} bytes" for name, size in sizes.items()),
+            f"  of the net with its masks: {net_bytes(options.out):,} bytes",
+            *([f"  fields that no task reads: {', '.join(dead)}"] if dead else []),
+            f"the {rows:,} rows of the test score as in the run, to {worst:.1e}",
+        ]
+    )
+
+
+def net_bytes(folder: Path) -> int:
+    """Of an exported folder: its net's values and masks, without the tables."""
+    names = (bundle.VALUES, bundle.MASKS, bundle.NET)
+    return sum((folder / name).stat().st_size for name in names)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

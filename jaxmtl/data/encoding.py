@@ -1,0 +1,194 @@
+"""How a raw row becomes what a net reads: ids by vocabulary, numbers scaled.
+
+What training did to a log's columns, written down so that it can be done again to
+rows that come later. Two kinds of values are told apart:
+
+- `raw`: those of the log's own files. An id is looked up by its text; a missing value
+  of a single-valued field is an id of its own if training held it often enough.
+- prepared: where a source keeps no vocabulary (the simulated feed has none to keep),
+  a value is the id itself, `1 … size - 1`, and numbers are scaled already.
+
+In both, an id that training did not hold is `UNKNOWN`, and among several values a
+missing one is an empty slot.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jaxmtl.data.own_log_columns import WHOLE_NUMBER
+from jaxmtl.data.own_log_values import BadValue, read_feature, read_ids
+from jaxmtl.types import PADDING, UNKNOWN, Field, Schema
+
+SEPARATOR = "|"
+"""Between the values of one CSV cell, where the log names none."""
+
+
+class Scale(NamedTuple):
+    """(value - mean) / deviation, after log(1 + value) where `log` is set."""
+
+    mean: float = 0.0
+    deviation: float = 1.0
+    log: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """What training did to the columns of a log.
+
+    Attributes:
+      schema: of the rows that come out.
+      texts: vocabulary -> the texts of its ids 1 …; None for prepared ids.
+      separators: multi-valued field -> what stands between its values in a CSV cell.
+      scales: numeric feature -> its scaling, in the schema's order.
+      missing: texts of a CSV cell that mean "no value", beside the empty one.
+    """
+
+    schema: Schema
+    texts: Mapping[str, pa.StringArray] | None
+    separators: Mapping[str, str]
+    scales: Mapping[str, Scale]
+    missing: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        sizes = {v.name: v.size for v in self.schema.vocabularies}
+        for name, known in (self.texts or {}).items():
+            if len(known) + 1 != sizes.get(name):
+                raise ValueError(
+                    f"vocabulary {name!r} has {len(known)} texts, the schema says"
+                    f" {sizes.get(name)} ids, one of them unknown"
+                )
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Every column of a raw row -> what it is."""
+        fields = {field.name: f"fields.{field.name}" for field in self.schema.fields}
+        return fields | {name: f"numeric.{name}" for name in self.schema.numeric}
+
+    def encode(self, rows: Mapping[str, pa.Array]) -> tuple[np.ndarray, np.ndarray]:
+        """What a net reads of some rows.
+
+        Args:
+          rows: column -> its values, [n]: texts of a CSV file, or the types of a
+            Parquet file; such as a record batch.
+
+        Returns:
+          int32 ids [n, slots] and float32 numbers [n, numerics], as in `Rows`.
+
+        Raises:
+          BadValue: a value cannot be used; names the column, and knows its row.
+        """
+        ids = [self._ids(field, rows[field.name]) for field in self.schema.fields]
+        numeric = [
+            self._numbers(name, rows[name])[:, None] for name in self.schema.numeric
+        ]
+        ids = np.concatenate(ids, axis=1)
+        none = np.zeros((len(ids), 0), np.float32)
+        return ids, np.concatenate([none, *numeric], axis=1)
+
+    def _ids(self, field: Field, column: pa.Array) -> np.ndarray:
+        separator = self.separators.get(field.name, SEPARATOR)
+        separator = separator if field.slots > 1 else None
+        try:
+            coded, _ = read_ids(column, field, separator)
+        except BadValue as error:
+            raise _in_column(field.name, error) from error
+        texts, known = coded.dictionary, self._known[field.vocabulary]
+        found = pc.index_in(texts, value_set=known)
+        if self._is_whole[field.vocabulary]:  # 7.0 of a column that has gaps is 7
+            plain = pc.replace_substring_regex(texts, r"\.0+$", "")
+            found = pc.coalesce(found, pc.index_in(plain, value_set=known))
+        rank = pc.add(found, 1).fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
+        rank = np.append(rank, self._missing_id(field)).astype(np.int32)
+        # Code -1, no value, picks the last.
+        codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        return rank[codes].reshape(-1, field.slots)
+
+    def _missing_id(self, field: Field) -> int:
+        if self.texts is None or field.slots > 1:
+            return PADDING
+        at = pc.index(self._known[field.vocabulary], "").as_py()
+        return UNKNOWN if at < 0 else at + 1
+
+    def _numbers(self, name: str, column: pa.Array) -> np.ndarray:
+        scale = self.scales[name]
+        try:
+            values = read_feature(column, log=scale.log)
+        except BadValue as error:
+            raise _in_column(name, error) from error
+        scaled = (values - scale.mean) / scale.deviation
+        return np.nan_to_num(scaled, nan=0.0).astype(np.float32)
+
+    @functools.cached_property
+    def _known(self) -> Mapping[str, pa.StringArray]:
+        if self.texts is not None:
+            return self.texts
+        numbers = lambda size: pa.array(np.arange(1, size)).cast(pa.string())
+        return {v.name: numbers(v.size) for v in self.schema.vocabularies}
+
+    @functools.cached_property
+    def _is_whole(self) -> dict[str, bool]:
+        """Of each vocabulary, whether all its texts are whole numbers."""
+
+        def is_whole(known: pa.StringArray) -> bool:
+            present = known.filter(pc.not_equal(known, ""))
+            matches = pc.match_substring_regex(present, WHOLE_NUMBER)
+            return bool(len(present)) and pc.all(matches).as_py()
+
+        return {name: is_whole(known) for name, known in self._known.items()}
+
+    def to_json(self) -> str:
+        """The encoding as text, for `from_json`."""
+        texts = self.texts and {n: k.to_pylist() for n, k in self.texts.items()}
+        held = {
+            "schema": json.loads(self.schema.to_json()),
+            "values": "prepared" if texts is None else "raw",
+            "vocabularies": texts,
+            "separators": dict(self.separators),
+            "numeric": {n: scale._asdict() for n, scale in self.scales.items()},
+            "missing": list(self.missing),
+        }
+        return json.dumps(held, indent=1, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Encoding:
+        """The encoding whose `to_json` is `text`.
+
+        Raises:
+          ValueError: it is none.
+        """
+        raw = json.loads(text)
+        try:
+            texts = raw["vocabularies"]
+            return cls(
+                Schema.from_json(json.dumps(raw["schema"])),
+                texts and {n: pa.array(k, pa.string()) for n, k in texts.items()},
+                raw["separators"],
+                {name: Scale(**scale) for name, scale in raw["numeric"].items()},
+                tuple(raw["missing"]),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{error!r}: no encoding that to_json wrote") from error
+
+
+def prepared(schema: Schema) -> Encoding:
+    """The encoding of rows whose values are ids and scaled numbers already."""
+    several = [field.name for field in schema.fields if field.slots > 1]
+    return Encoding(
+        schema,
+        None,
+        dict.fromkeys(several, SEPARATOR),
+        {name: Scale() for name in schema.numeric},
+    )
+
+
+def _in_column(name: str, error: BadValue) -> BadValue:
+    return BadValue(f"column {name!r}: {error}", error.at)

@@ -1,0 +1,199 @@
+"""Scores raw rows with an exported folder, and with nothing of what trained it.
+
+The folder holds compiled-anywhere programs (`jax.export`), the bundle they read, and
+how raw rows become ids and numbers. No model, no training and no experiment code is
+imported here: of JAX only what runs the program. Everything is verified by checksum
+before it is used.
+
+    scorer = load("exported")
+    scorer.score({"user_id": pa.array(["u1"]), ...})
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.export
+import numpy as np
+import pyarrow as pa
+
+from jaxmtl import bundle, compact
+from jaxmtl.bundle import Bundle, DamagedBundle
+from jaxmtl.data.encoding import Encoding
+from jaxmtl.data.own_log_files import find_parts, read_part
+from jaxmtl.data.own_log_values import BadValue
+from jaxmtl.types import PADDING
+
+SCHEMA, PROGRAMS = "schema.json", "programs.json"
+CHUNK = 4096
+"""Rows at once, at most. Fewer are padded to a power of two: a program is compiled
+once for each number of rows that it meets."""
+Kind = Literal["net", "subnets", "chains"]
+"""What a program reads of the bundle: one net for all its tasks; each task's masked
+net; or each task's chain of layers, made small (`compact`)."""
+
+
+class Program(NamedTuple):
+    """One entry of `programs.json`.
+
+    Attributes:
+      file: name of the serialised program.
+      tasks: those it predicts.
+      kind: what it reads of the bundle.
+      fields: categorical features that it looks up; the others are dead.
+    """
+
+    file: str
+    tasks: tuple[str, ...]
+    kind: Kind
+    fields: tuple[str, ...]
+
+
+def read_net(held: Bundle, kind: Kind, tasks: Sequence[str]) -> dict[str, Any]:
+    """A program's second argument: plain containers of arrays."""
+    if kind == "net":
+        return {"net": held.net}
+    seen = {task: held.seen(task) for task in tasks}
+    if kind == "subnets":
+        return seen
+    chains = {n: compact.compact(compact.layers_of(net, n)) for n, net in seen.items()}
+    layers = {n: [list(layer) for layer in c.layers] for n, c in chains.items()}
+    return {
+        "shared": held.net["shared"],
+        "chains": {
+            n: {"inputs": c.inputs, "layers": layers[n]} for n, c in chains.items()
+        },
+    }
+
+
+class Scorer:
+    """A loaded folder.
+
+    Attributes:
+      encoding: of raw rows.
+      program: what it runs.
+    """
+
+    def __init__(self, encoding: Encoding, program: Program, exported, tables, net):
+        self.encoding, self.program = encoding, program
+        self._arguments = jax.device_put((tables, net))
+        self._call = jax.jit(exported.call)
+
+    def predict(self, ids: np.ndarray, numeric: np.ndarray) -> dict[str, np.ndarray]:
+        """Predictions of encoded rows.
+
+        Args:
+          ids: int32 [n, slots], local to each field's vocabulary, -1 = padding.
+          numeric: float32 [n, numerics], scaled.
+
+        Returns:
+          Name -> float32 [n]: tasks, and `joint.<task>` for what is known of the
+          event of a nested task among all impressions.
+        """
+        parts = [
+            self._predict_chunk(ids[at : at + CHUNK], numeric[at : at + CHUNK])
+            for at in range(0, max(len(ids), 1), CHUNK)
+        ]
+        return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+    def _predict_chunk(self, ids, numeric) -> dict[str, np.ndarray]:
+        n = len(ids)
+        more = (1 << max(n - 1, 0).bit_length()) - n
+        ids = np.pad(ids, ((0, more), (0, 0)), constant_values=PADDING)
+        numeric = np.pad(numeric, ((0, more), (0, 0)))
+        found = self._call(*self._arguments, ids, numeric)
+        return {name: np.asarray(column)[:n] for name, column in found.items()}
+
+    def score(self, rows: Mapping[str, pa.Array]) -> dict[str, np.ndarray]:
+        """Predictions of raw rows.
+
+        Args:
+          rows: column -> its values, [n], such as a record batch.
+
+        Returns:
+          As `predict`.
+
+        Raises:
+          ValueError: a column is missing, or a value cannot be used; names it.
+        """
+        names = rows.schema.names if isinstance(rows, pa.RecordBatch) else list(rows)
+        missing = [name for name in self.encoding.columns if name not in names]
+        if missing:
+            raise ValueError(
+                f"rows lack the columns {missing}; given are {names}: add them, empty"
+                " where there is no value"
+            )
+        return self.predict(*self.encoding.encode(rows))
+
+    def score_file(self, path: str | Path) -> Iterator[dict[str, np.ndarray]]:
+        """Predictions of a file's rows, block by block, in its order.
+
+        Args:
+          path: of a file that ends with .parquet, .csv, .tsv, .csv.gz or .tsv.gz, or
+            a folder of such parts.
+
+        Raises:
+          ValueError: a file is missing or damaged, lacks a column, or holds a value
+            that cannot be used; names the file, the column and the row.
+        """
+        for part in find_parts(Path(path)):
+            first = 1
+            for batch in read_part(part, self.encoding.columns, self.encoding.missing):
+                try:
+                    yield self.score(batch)
+                except BadValue as error:
+                    at = "" if error.at is None else f", row {first + error.at}"
+                    raise ValueError(f"{part}{at}, {error}") from error
+                first += batch.num_rows
+
+
+def load(folder: str | Path, tasks: Sequence[str] | None = None) -> Scorer:
+    """Verifies a folder and makes it ready to score.
+
+    Args:
+      folder: what an export wrote.
+      tasks: which to predict: all, the default, or one of them.
+
+    Raises:
+      DamagedBundle: a file is missing or not what was exported; names it.
+      ValueError: there is no program for these tasks; names those that exist.
+    """
+    folder = Path(folder)
+    bundle.verify(folder)
+    held = bundle.read(folder)
+    try:
+        encoding = Encoding.from_json((folder / SCHEMA).read_text(encoding="utf-8"))
+        programs = read_programs(folder)
+    except (OSError, ValueError) as error:
+        raise DamagedBundle(f"{folder}: {error}; export it again") from error
+    wanted = tuple(tasks) if tasks is not None else tuple(held.masks)
+    found = [program for program in programs if set(program.tasks) == set(wanted)]
+    if not found:
+        known = [list(program.tasks) for program in programs]
+        raise ValueError(
+            f"{folder}: no program predicts {list(wanted)}; one of {known}"
+        )
+    content = (folder / found[0].file).read_bytes()
+    net = read_net(held, found[0].kind, found[0].tasks)
+    exported = jax.export.deserialize(bytearray(content))
+    return Scorer(encoding, found[0], exported, held.tables, net)
+
+
+def read_programs(folder: Path) -> list[Program]:
+    """The programs of a folder, that of all tasks first.
+
+    Raises:
+      ValueError: the file that lists them is none.
+    """
+    path = folder / PROGRAMS
+    try:
+        return [
+            Program(p["file"], tuple(p["tasks"]), p["kind"], tuple(p["fields"]))
+            for p in json.loads(path.read_text(encoding="utf-8"))["programs"]
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: {error!r}") from error
