@@ -109,24 +109,10 @@ def density(mask: Mask | None) -> float:
     return count(mask) / size if size else 1.0
 
 
-def layer_density(mask: Mask) -> dict[str, float]:
-    """Path of each prunable kernel -> the fraction of its weights kept."""
+def by_path(mask: Mask) -> dict[str, np.ndarray]:
+    """Path of each prunable kernel -> its bool array, on the host."""
     leaves = jax.tree_util.tree_leaves_with_path(mask)
-    return {path_name(path): float(np.mean(np.asarray(leaf))) for path, leaf in leaves}
-
-
-def overlap(a: Mask, b: Mask) -> float:
-    """Intersection over union of two masks; 1 where both keep nothing.
-
-    Towers, which one of the tasks prunes alone, are left out.
-    """
-    leaves = (jax.tree.leaves(mask, is_leaf=_is_none) for mask in (a, b))
-    pairs = [
-        (x, y) for x, y in zip(*leaves, strict=True) if x is not None and y is not None
-    ]
-    both = sum(int(np.sum(np.asarray(x) & np.asarray(y))) for x, y in pairs)
-    either = sum(int(np.sum(np.asarray(x) | np.asarray(y))) for x, y in pairs)
-    return both / either if either else 1.0
+    return {path_name(path): np.asarray(leaf) for path, leaf in leaves}
 
 
 def path_name(path) -> str:
@@ -136,8 +122,7 @@ def path_name(path) -> str:
 
 def pack(mask: Mask) -> dict[str, np.ndarray]:
     """Path -> the leaf's bits, eight a byte, for a file."""
-    leaves = jax.tree_util.tree_leaves_with_path(mask)
-    return {path_name(path): np.packbits(np.asarray(leaf)) for path, leaf in leaves}
+    return {path: np.packbits(leaf) for path, leaf in by_path(mask).items()}
 
 
 def unpack(packed: Mapping[str, np.ndarray], like: Mask) -> Mask:

@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxmtl import selection
 from jaxmtl.masks import path_name
-from jaxmtl.types import Array, Key, Mask, Params
+from jaxmtl.types import Array, Mask, Params
 
 
 def keep_counts(alive: int, final_density: float, rounds: int) -> tuple[int, ...]:
@@ -161,22 +161,6 @@ def prune_neurons(
         )
     kept = _keep_neurons(weights, marks, _count(keep, marks), scope)
     return jax.tree.structure(mask).unflatten(kept)
-
-
-@jax.jit
-def random_like(key: Key, mask: Mask) -> Mask:
-    """A random mask with as many survivors in each layer as `mask` has.
-
-    The control for a ticket: the same density per layer, other weights. They are
-    drawn from all positions of a layer, pruned ones too.
-    """
-    leaves, structure = jax.tree.flatten(mask)
-    drawn = []
-    for leaf, leaf_key in zip(leaves, jax.random.split(key, len(leaves)), strict=True):
-        lots = jax.random.bits(leaf_key, leaf.shape, jnp.uint32)
-        everywhere = jnp.ones(leaf.shape, bool)
-        drawn += selection.mark_largest([lots], [everywhere], selection.count([leaf]))
-    return structure.unflatten(drawn)
 
 
 @jax.jit

@@ -110,19 +110,13 @@ def test_gates_broadcast_over_a_net_without_shared_layers():
     assert bool(gates["tasks"]["click"]["head"]["kernel"])
 
 
-def test_counts_densities_and_overlap_by_hand():
+def test_counts_densities_and_union_by_hand():
     a, b = make_mask(ROW, NONE), make_mask(COLUMN, ALL)
     assert (masks.count(a), masks.count(b)) == (5, 13)
     assert masks.density(a) == 5 / 25
     assert masks.density(None) == 1
-    assert masks.layer_density(b) == {
-        "shared/layer00/kernel": 3 / 15,
-        "shared/layer01/kernel": 1,
-    }
-    assert masks.overlap(a, b) == 1 / 17  # the corner, of 5 + 3 - 1 + 10
-    assert masks.overlap(make_mask(ROW, NONE), make_mask(~ROW, ALL)) == 0
-    nothing = make_mask(ROW & False, NONE)
-    assert masks.overlap(nothing, nothing) == 1
+    layers = {path: leaf.sum() for path, leaf in masks.by_path(b).items()}
+    assert layers == {"shared/layer00/kernel": 3, "shared/layer01/kernel": 10}
     assert_same_bits(masks.union([a, b]), make_mask(ROW | COLUMN, ALL))
 
 
@@ -132,12 +126,11 @@ def test_net_without_prunable_weights_is_dense():
 
 @few
 @given(drawn_masks(), drawn_masks())
-def test_union_overlap_and_count_agree(a, b):
+def test_union_counts_what_both_keep_once(a, b):
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    both = sum(int((x & y).sum()) for x, y in pairs)
     union = masks.union([a, b])
-    both = masks.count(a) + masks.count(b) - masks.count(union)
-    size = masks.count(union)
-    assert masks.overlap(a, b) == masks.overlap(b, a) == (both / size if size else 1)
-    assert masks.overlap(a, a) == 1
+    assert masks.count(union) == masks.count(a) + masks.count(b) - both
 
 
 @few
@@ -223,7 +216,6 @@ def test_dense_masks_of_both_tasks_make_up_that_of_the_net(name):
     parts = [masks.full(net, task.name) for task in PAIR]
     assert_same_bits(masks.union(parts), masks.full(net))
     assert_same_bits(parts[0]["shared"], parts[1]["shared"])
-    assert masks.overlap(*parts) == 1
 
 
 @each_rival
@@ -262,11 +254,3 @@ def test_union_keeps_the_side_that_prunes_where_the_other_does_not():
     assert_same_bits(masks.union([a, b]), {"x": leaf, "y": ~leaf})
     assert_same_bits(masks.union([a, neither]), a)
     assert masks.union([neither, neither]) == neither
-
-
-def test_overlap_compares_no_towers_of_different_tasks():
-    """Two towers of one shape are not one place: what is shared alone can overlap."""
-    net = shapes_of(RIVALS["mmoe"])
-    click, watch = (masks.full(net, task.name) for task in PAIR)
-    click["tasks"]["click"]["mlp"]["layer00"]["kernel"] &= False
-    assert masks.overlap(click, watch) == 1

@@ -426,22 +426,6 @@ def test_kernels_that_form_no_chain_are_refused():
         prune_globally(weights, [w > 0 for w in weights], 3)
 
 
-def test_random_masks_match_in_each_layer_and_are_drawn_from_all_positions():
-    net = net_of(
-        {"a": jax.random.normal(jax.random.key(0), (30, 20)), "b": jnp.ones((20, 5))}
-    )
-    mask = pruning.prune(net, masks.full(net), 200)
-    keys = jax.random.split(jax.random.key(1), 200)
-    drawn = jax.vmap(pruning.random_like, in_axes=(0, None))(keys, mask)
-    for many, one in zip(kernels(drawn), kernels(mask), strict=True):
-        assert (many.sum(axis=(1, 2)) == one.sum()).all()
-        # Every position is drawn equally often, alive in `mask` or not.
-        share = one.mean()
-        spread = np.sqrt(share * (1 - share) / len(many))
-        assert np.abs(many.mean(axis=0) - share).max() < 5 * spread
-    assert pruning.random_like(keys[0], mask)["shared"]["a"]["bias"] is None
-
-
 def test_contenders_of_the_benchmark_all_give_the_same_mask():
     calls = benchmark.contenders(1000).items()
     given = {name: call() for name, call in calls if call is not None}

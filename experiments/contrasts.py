@@ -1,0 +1,203 @@
+"""Differences between rows of a table that answer a question, and the answers.
+
+A question has one deciding contrast, two rows that differ in what is asked and in
+nothing else, and further ones that look at it from elsewhere. Holm's correction runs
+over the deciding contrasts of a metric, and apart from them over the further ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from experiments.rendering import grid
+from experiments.report import Table, row_role
+from experiments.statistics import holm, paired_t
+
+LEVEL = 0.05
+Verdict = Literal["yes", "no", "undecided"]
+
+
+class Contrast(NamedTuple):
+    """`row` minus `against`.
+
+    Attributes:
+      row: last part of the module's name; `{task}` stands for the metric's own.
+      against: the same of the other row.
+      meaning: what the two rows do not have in common.
+    """
+
+    row: str
+    against: str
+    meaning: str
+
+
+class Question(NamedTuple):
+    """What is asked, and the contrasts that answer it, the deciding one first."""
+
+    name: str
+    text: str
+    contrasts: tuple[Contrast, ...]
+
+
+def compare(table: Table, questions: Sequence[Question]) -> list[dict[str, Any]]:
+    """Every contrast on every main metric that both of its rows have.
+
+    Args:
+      table: content of `table.json`.
+      questions: whose contrasts to take.
+
+    Returns:
+      For each contrast and metric `question`, `row`, `against` (names in the table),
+      `meaning`, `deciding`, `metric`, `difference`, `ci95`, `p`, `p_holm` and
+      `verdict`.
+    """
+    rows = {row_role(row["row"], row["module"]): row for row in table["rows"]}
+    found = []
+    for metric in table["layout"]["main"]:
+        here = [
+            {
+                "question": question.name,
+                "meaning": contrast.meaning,
+                "deciding": number == 0,
+                "metric": metric,
+                **measured,
+            }
+            for question in questions
+            for number, contrast in enumerate(question.contrasts)
+            if (measured := difference(rows, contrast, metric))
+        ]
+        for deciding in (True, False):
+            family = [test for test in here if test["deciding"] == deciding]
+            corrected = holm([test["p"] for test in family])
+            for test, p in zip(family, corrected, strict=True):
+                test["p_holm"] = p
+                test["verdict"] = verdict(metric, test["difference"], p)
+        found += here
+    return found
+
+
+def verdict(metric: str, difference: float, p: float | None) -> Verdict:
+    """`yes`: better, `no`: worse, each at 5 % after correction; else `undecided`."""
+    if p is None or p >= LEVEL:
+        return "undecided"
+    higher_is_better = metric.endswith("auc")
+    return "yes" if (difference > 0) == higher_is_better else "no"
+
+
+def as_text(
+    table: Table, questions: Sequence[Question], found: Sequence[Mapping[str, Any]]
+) -> str:
+    """The contrasts in Markdown, a table a metric, and an answer to each question."""
+    titles, parts = table["layout"]["main"], []
+    for metric, title in titles.items():
+        here = [test for test in found if test["metric"] == metric]
+        if not here:
+            continue
+        columns = [
+            ["question", *(_mark(test) for test in here)],
+            ["difference", *(f"{test['row']} − {test['against']}" for test in here)],
+            ["what differs", *(test["meaning"] for test in here)],
+            [f"Δ {title}", *(f"{test['difference']:+.5f}" for test in here)],
+            ["95 % over seeds", *(_interval(test) for test in here)],
+            ["p (Holm)", *(_p(test) for test in here)],
+            ["gain?", *(test["verdict"] for test in here)],
+        ]
+        parts.append(grid(columns, markdown=True))
+    parts.append(
+        "**Bold** decides its question. Holm's correction runs over the bold contrasts"
+        " of a metric, and apart from them over the others. yes: a gain, no: a loss,"
+        f" each with p < {LEVEL:g} after correction; else undecided."
+    )
+    parts.append("\n".join(f"- {answer(titles, q, found)}" for q in questions))
+    return "\n\n".join(parts)
+
+
+def answer(
+    titles: Mapping[str, str], question: Question, found: Sequence[Mapping[str, Any]]
+) -> str:
+    """A question and what its deciding contrast says of it, metric by metric."""
+    tests = [t for t in found if t["question"] == question.name and t["deciding"]]
+    if not tests:
+        return f"{question.text} Unknown: its rows have no metric in common."
+    of, against = tests[0]["row"], tests[0]["against"]
+    said = [
+        f"{test['verdict']} for {titles[test['metric']]} ({test['difference']:+.5f}"
+        + (f", {_interval(test)}" if test["ci95"] else "")
+        + (f", p {_p(test)})" if test["p_holm"] is not None else ", no test)")
+        for test in tests
+    ]
+    if {test["verdict"] for test in tests} == {"undecided"} and not tests[0]["ci95"]:
+        said.append("one seed shows no chance to test against")
+    return f"{question.text} {of} against {against}: {'; '.join(said)}."
+
+
+def chain(
+    table: Table, found: Sequence[Mapping[str, Any]], total: Contrast
+) -> list[str]:
+    """How the deciding contrasts add up to a difference, a line a metric.
+
+    Args:
+      table: content of `table.json`.
+      found: from `compare`.
+      total: the difference between the two ends of the chain.
+
+    Returns:
+      A line for each metric in which contrasts lead, row by row, from `total.against`
+      to `total.row`.
+    """
+    rows = {row_role(row["row"], row["module"]): row for row in table["rows"]}
+    lines = []
+    for metric, title in table["layout"]["main"].items():
+        whole = difference(rows, total, metric)
+        steps = {
+            t["against"]: t for t in found if t["metric"] == metric and t["deciding"]
+        }
+        if whole is None:
+            continue
+        at, path = whole["against"], []
+        while at != whole["row"] and at in steps and len(path) < len(steps):
+            path.append(steps[at])
+            at = steps[at]["row"]
+        if at == whole["row"]:
+            terms = ", ".join(f"{t['question']} {t['difference']:+.5f}" for t in path)
+            lines.append(
+                f"{whole['row']} − {whole['against']} in {title}:"
+                f" {whole['difference']:+.5f} = {terms}"
+            )
+    return lines
+
+
+def difference(
+    rows: Mapping[str, Mapping], contrast: Contrast, metric: str
+) -> dict[str, Any] | None:
+    """The paired test of two rows; None where one of them lacks the metric."""
+    task = metric.split(".")[0]
+    pair = [
+        rows.get(role.format(task=task)) for role in (contrast.row, contrast.against)
+    ]
+    values = [row and row["metrics"].get(metric, {}).get("values") for row in pair]
+    if not all(values) or len(values[0]) != len(values[1]):
+        return None
+    test = paired_t(*values)
+    return {
+        "row": pair[0]["row"],
+        "against": pair[1]["row"],
+        "difference": test.difference,
+        "ci95": None if test.low is None else [test.low, test.high],
+        "p": test.p,
+    }
+
+
+def _mark(test: Mapping[str, Any]) -> str:
+    return f"**{test['question']}**" if test["deciding"] else test["question"]
+
+
+def _interval(test: Mapping[str, Any]) -> str:
+    return "–" if test["ci95"] is None else "{:+.5f} … {:+.5f}".format(*test["ci95"])
+
+
+def _p(test: Mapping[str, Any]) -> str:
+    if test["p_holm"] is None:
+        return "–"
+    return "<0.001" if test["p_holm"] < 0.001 else f"{test['p_holm']:.3f}"

@@ -1,0 +1,18 @@
+"""Control of Table 2: both tasks have the CTR's ticket.
+
+A ticket without separation: hard sharing of a sparse net.
+"""
+
+from dataclasses import replace
+
+from experiments.ablation import Row
+from experiments.config import Config
+from experiments.lt4rec import s_weight
+
+ROW = Row("CTR's ticket for both")
+
+
+def configure(config: Config) -> Config:
+    config = s_weight.configure(config)
+    pruning = replace(config.pruning, masks="ctr")
+    return replace(config, pruning=pruning)

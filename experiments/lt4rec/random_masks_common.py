@@ -1,0 +1,18 @@
+"""Control of Table 2: one random draw for both tasks, dense as the tickets by layer.
+
+The sparser task's weights lie among the denser one's: sparsity without separation.
+"""
+
+from dataclasses import replace
+
+from experiments.ablation import Row
+from experiments.config import Config
+from experiments.lt4rec import s_weight
+
+ROW = Row("random masks (one draw)")
+
+
+def configure(config: Config) -> Config:
+    config = s_weight.configure(config)
+    pruning = replace(config.pruning, masks="random_common")
+    return replace(config, pruning=pruning)

@@ -1,0 +1,15 @@
+"""Control of Table 2: moments for each task, where s-weight has one set for both."""
+
+from dataclasses import replace
+
+from experiments.ablation import Row
+from experiments.config import Config
+from experiments.lt4rec import s_weight
+
+ROW = Row("s-weight (moments a task)")
+
+
+def configure(config: Config) -> Config:
+    config = s_weight.configure(config)
+    optimiser = replace(config.optimiser, moving="per_task")
+    return replace(config, optimiser=optimiser)

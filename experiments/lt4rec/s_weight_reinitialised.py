@@ -1,0 +1,18 @@
+"""Control of Table 2: the tickets' masks over a fresh draw of all initial weights.
+
+Is it the wiring that wins, or the weights it was found with?
+"""
+
+from dataclasses import replace
+
+from experiments.ablation import Row
+from experiments.config import Config
+from experiments.lt4rec import s_weight
+
+ROW = Row("s-weight (reinitialised)")
+
+
+def configure(config: Config) -> Config:
+    config = s_weight.configure(config)
+    pruning = replace(config.pruning, masks="reinitialised")
+    return replace(config, pruning=pruning)
