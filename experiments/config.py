@@ -13,10 +13,13 @@ from typing import Annotated, Literal
 import tyro
 
 from experiments.views import View
-from jaxmtl import models
+from experiments.workdir import Resume
+from jaxmtl import mask_controls, models, row_optim
 from jaxmtl.data.ali_ccp_protocol import AliCcpOptions
 from jaxmtl.data.video_feed import FeedConfig
+from jaxmtl.fit import CHUNK, OnNonFinite
 from jaxmtl.models.crossing import Crossing
+from jaxmtl.setup import Precision
 from jaxmtl.spaces import Spaces
 
 
@@ -125,16 +128,22 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimiserConfig:
-    """Adam.
+    """Adam for the net, and what trains the tables' rows that a batch touches.
 
     Attributes:
       learning_rate: step size of net and tables.
+      tables: `lazy_adam`, a row that a step skips keeps its moments; `adam`, it
+        first catches up with dense Adam, at the batch's cost; `sgd`; `adagrad`;
+        `rowwise_adagrad`, one sum of squares a row.
+      table_learning_rate: step size of the tables, where it is another one.
       weight_decay: decoupled, on kernels.
       moving: what a task's step may move: `gated`, its own subnetwork;
         `per_task`, the same with moments per task; `leaky`, everything.
     """
 
     learning_rate: float = 1e-4
+    tables: row_optim.Name = "lazy_adam"
+    table_learning_rate: float | None = None
     weight_decay: float = 0.0
     moving: Literal["gated", "per_task", "leaky"] = "gated"
 
@@ -144,7 +153,7 @@ class TrainingConfig:
     """Joint and single-task training.
 
     Attributes:
-      tasks: `pair` (CTR and CVR), one of them, or `all` of the log.
+      tasks: `pair` (CTR and CVR), one of them, `all` of the log, or tasks by name.
       batch_size: rows a batch of a task that every row is labelled for; other
         tasks' batches are smaller in proportion to their rows.
       epochs: at most.
@@ -167,12 +176,14 @@ class TrainingConfig:
       positive_weight: of the positives in the log loss of binary labels; `rate`,
         negatives over positives in training, the DCRNN paper's; predictions are
         recalibrated.
+      precision: of the net's products, forward and backward. Weights, moments, tables
+        and losses are float32 under `bfloat16` too.
       init_from: work directory of an earlier run of the same net, or the folder of
         one of its rows: where joint training starts, seed by seed, instead of at
         random. Tickets are searched and rewound as ever.
     """
 
-    tasks: Literal["pair", "ctr", "cvr", "all"] = "pair"
+    tasks: Literal["pair", "ctr", "cvr", "all"] | tuple[str, ...] = "pair"
     batch_size: int = 4096
     epochs: int = 10
     patience: int = 2
@@ -186,6 +197,7 @@ class TrainingConfig:
     conflict_threshold: float = 0.1
     spaces: Spaces = "own"
     positive_weight: float | Literal["rate"] = 1.0
+    precision: Precision = "float32"
     init_from: Annotated[Path | None, tyro.conf.arg(aliases=["--init-from"])] = None
 
 
@@ -194,8 +206,12 @@ class PruningConfig:
     """Algorithm 1, lines 1-9.
 
     Attributes:
-      masks: `none` (dense), each task's `ticket`, or `random` masks with the
-        tickets' density in every layer.
+      masks: `none` (dense), each task's `ticket`, or a control made from the
+        tickets: `reinitialised` (the tickets over a fresh draw of all weights),
+        `random` masks (as dense in every layer), `random_global` (as dense in the
+        net), `random_common` (one draw for all tasks), `shuffled` (each layer
+        permuted, alike for all tasks), `swapped` (each task has another's ticket),
+        `ctr` (all have the CTR's); see `jaxmtl/mask_controls.py`.
       unit: prune single weights (`weight`) or whole neurons (`neuron`).
       scope: one threshold for the net (`global`) or one a layer (`layer`).
       final_density: fraction of weights kept after the last round, in (0, 1].
@@ -210,7 +226,7 @@ class PruningConfig:
         CTR mask for its cost although the dense one is best. None = any.
     """
 
-    masks: Literal["none", "ticket", "random"] = "none"
+    masks: Literal["none"] | mask_controls.Kind = "none"
     unit: Literal["weight", "neuron"] = "weight"
     scope: Literal["global", "layer"] = "global"
     final_density: float = 0.2
@@ -223,20 +239,63 @@ class PruningConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """How a training under way is kept, so that a run can be stopped anywhere.
+
+    Attributes:
+      every: seconds from one save to the next; 0 = after every chunk of steps.
+      steps: the longest chunk. A run stops, saves and looks for losses that are not
+        finite between two of them.
+    """
+
+    every: float = 60.0
+    steps: int = CHUNK
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
-    """Everything an experiment depends on except its seeds."""
+    """Everything an experiment depends on except its seeds, and how it is run.
+
+    Attributes:
+      data: the log.
+      model: the net.
+      optimiser: of net and tables.
+      training: joint and single-task training.
+      pruning: the search for tickets.
+      checkpoint: how a training under way is kept.
+      resume: whether the work directory may (`auto`), `must` or must `never` hold a
+        run to go on with.
+      on_nonfinite: whether a step whose loss or gradient is not finite ends the run
+        (`stop`) or is passed over and counted (`skip`); it moves nothing either way.
+    """
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     training: TrainingConfig = TrainingConfig()
     pruning: PruningConfig = PruningConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    resume: Resume = "auto"
+    on_nonfinite: OnNonFinite = "stop"
+
+    @property
+    def joint_start(self) -> Config:
+        """By what joint training starts: as the rounds do, or from a fresh draw."""
+        if self.pruning.masks != "reinitialised":
+            return self
+        pruning = dataclasses.replace(self.pruning, rewind="fresh")
+        return dataclasses.replace(self, pruning=pruning)
 
     def check(self) -> None:
         """Raises ValueError for a value no run could use; names field and range."""
         positive = {
             "model.embedding-dim": self.model.embedding_dim,
             "optimiser.learning-rate": self.optimiser.learning_rate,
+            "optimiser.table-learning-rate": (
+                1.0
+                if self.optimiser.table_learning_rate is None
+                else self.optimiser.table_learning_rate
+            ),
             "training.batch-size": self.training.batch_size,
             "training.epochs": self.training.epochs,
             "training.patience": self.training.patience,
@@ -248,6 +307,7 @@ class Config:
             "pruning.epochs": self.pruning.epochs,
             "pruning.patience": self.pruning.patience,
             "pruning.rewind-step": self.pruning.rewind_step,
+            "checkpoint.steps": self.checkpoint.steps,
             "model.init-scale": self.model.init_scale,
             "model.hidden": min(self.model.hidden, default=0),
             "model.crossing.depth": self.model.crossing.depth,
@@ -265,6 +325,7 @@ class Config:
         for name, value in {
             "model.own-dim": self.model.own_dim,
             "optimiser.weight-decay": self.optimiser.weight_decay,
+            "checkpoint.every": self.checkpoint.every,
         }.items():
             if value < 0:
                 raise ValueError(f"--{name} is {value}; it must be 0 or more")
@@ -280,6 +341,12 @@ class Config:
                 " needs the loss log: the odds that"
                 f" --training.binary-loss {self.training.binary_loss} learns cannot be"
                 " recalibrated; set the first to 1 or the second to log"
+            )
+        exchanged = self.pruning.masks in ("swapped", "ctr")
+        if exchanged and self.training.tasks in ("ctr", "cvr"):
+            raise ValueError(
+                f"--pruning.masks {self.pruning.masks} exchanges tickets between tasks,"
+                f" but --training.tasks is {self.training.tasks}; train the pair"
             )
         ceiling = self.pruning.max_density
         if ceiling is not None and self.pruning.final_density > ceiling:
@@ -301,6 +368,8 @@ def as_json(config: Config) -> dict:
         return str(value) if isinstance(value, Path) else value
 
     result = plain(dataclasses.asdict(config))
+    for name in ("checkpoint", "resume", "on_nonfinite"):
+        del result[name]  # how a run goes, and not what is trained
     for name in ("cache", "allow_leaks"):
         del result["data"][name]  # they change no number
     model, kind = result["model"], config.model.architecture

@@ -12,14 +12,23 @@ import argparse
 import dataclasses
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
 
 import tyro
 
-from experiments import ablation, sizes, sources, study, tables
+from experiments import (
+    ablation,
+    reporting,
+    sizes,
+    sources,
+    stopping,
+    study,
+    tables,
+    tuned,
+)
 from experiments.ablation import Ablation, Preset
 from experiments.config import Config, as_json
 from experiments.monitor import Monitor
@@ -27,6 +36,8 @@ from experiments.setup import check_trainable
 from experiments.workdir import claim
 from jaxmtl.data.store import Dataset
 from jaxmtl.fit import NonFiniteLoss
+from jaxmtl.resume import Stopped
+from jaxmtl.types import Schema
 
 PRESETS = ("demo", "paper")
 
@@ -41,16 +52,26 @@ class Options:
     Attributes:
       config: the experiment.
       seeds: how many to train, 0, 1, …
-      workdir: of the run; default runs/<name>-<data>-<preset>.
+      workdir: of the run; default runs/<name>-<data>-<preset>, with -tuned at
+        its end for tuned rows.
+      tuned: what `experiments.tune` wrote; a row's tuned settings come on top of
+        the command line's and its own.
+      report: whether report.html and report.md are written at the end.
     """
 
     config: Annotated[Config, tyro.conf.arg(name="")]
     seeds: int = 3
     workdir: Path | None = None
+    tuned: Path | None = None
+    report: bool = True
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs what the command line says; returns the exit code."""
+    """Runs what the command line says; returns the exit code.
+
+    1 for what is wrong, 2 for a command that cannot be read, 75 for a run that was
+    asked to stop and has saved, 130 for one that was interrupted.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
         prog="python -m experiments.run",
@@ -77,6 +98,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, NonFiniteLoss) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except Stopped:
+        print("stopped; the same command goes on to the same bits", file=sys.stderr)
+        return stopping.EXIT_CODE
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
@@ -85,58 +109,102 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(name: str, preset: Preset, rest: Sequence[str], argv: Sequence[str]) -> None:
     module = ablation.load(name)
-    config = ablation.set_up(name, preset)
-    if hasattr(module, "ROW"):
-        config = module.configure(config)
     options = tyro.cli(
         Options,
         prog=f"python -m experiments.run {name}",
         args=rest,
-        default=Options(config),
+        default=Options(starting_config(name, preset)),
     )
     if options.seeds < 1:
         raise ValueError(f"--seeds is {options.seeds}; give 1 or more")
 
     options.config.check()
+    chosen = tuned.read(options.tuned) if options.tuned else tuned.NOTHING
+    tuned.check_seeds(chosen, range(options.seeds))
     data_config = options.config.data
-    workdir = options.workdir or Path("runs") / f"{name}-{data_config.name}-{preset}"
+    folder = f"{name}-{data_config.name}-{preset}" + "-tuned" * bool(options.tuned)
+    workdir = options.workdir or Path("runs") / folder
     data = sources.load(data_config, say=_say)
 
     def configure(row: ModuleType) -> Ablation:
-        short = row.__name__.removeprefix("experiments.")
-        is_alone = row is module  # then the command line had the last word
-        config = options.config if is_alone else row.configure(options.config)
-        if hasattr(row, "resize"):
-            config = row.resize(config, data.schema)
-        config.check()
-        return Ablation(short, row.ROW, config)
+        settings = chosen.settings(short_name(row))
+        return configure_row(module, row, options.config, data.schema, settings)
 
     ablations = [configure(row) for row in getattr(module, "ROWS", (module,))]
+    for line in tuned.describe(chosen, ablations):
+        _say(line)
     for row in ablations:
         check_trainable(row.config, data)
         if row.config.training.init_from is not None:
             for seed in range(options.seeds):
                 study.find_checkpoint(row.config.training.init_from, seed)
-    claim(workdir, _describe(name, options.config, ablations, data))
-    for row in ablations:
-        _say(f"{row.module}: {sizes.describe(row.config, data)}")
-    monitor = Monitor(workdir)
-    context = tables.Context(
-        name=name,
-        rows=ablations,
-        configure=configure,
-        seeds=range(options.seeds),
-        data=data,
-        workdir=workdir,
-        monitor=monitor,
-        command=shlex.join(["python", "-m", "experiments.run", *argv]),
-        layout=ablation.layout(name),
-    )
-    try:
-        text = getattr(module, "run", tables.write)(context)
-    finally:
-        monitor.close()
-    print(text)
+    described = _describe(name, options.config, ablations, data)
+    with claim(workdir, described, options.config.resume), stopping.on_signals():
+        for row in ablations:
+            _say(f"{row.module}: {sizes.describe(row.config, data)}")
+        monitor = Monitor(workdir, range(options.seeds))
+        context = tables.Context(
+            name=name,
+            rows=ablations,
+            configure=configure,
+            seeds=range(options.seeds),
+            data=data,
+            workdir=workdir,
+            monitor=monitor,
+            command=shlex.join(["python", "-m", "experiments.run", *argv]),
+            layout=ablation.layout(name),
+            tuned=tuned.record(chosen, ablations),
+        )
+        try:
+            text = getattr(module, "run", tables.write)(context)
+            print(text)
+            if options.report:
+                reporting.write(context, text)
+                print(f"the report: {workdir / 'report.html'}")
+        finally:
+            monitor.close()
+
+
+def short_name(module: ModuleType) -> str:
+    """`lt4rec.s_weight`, as the command line and a table call a module."""
+    return module.__name__.removeprefix("experiments.")
+
+
+def starting_config(name: str, preset: Preset) -> Config:
+    """What the command line of an experiment changes.
+
+    The base of its folder, with the row's own change where it is a row.
+    """
+    module, config = ablation.load(name), ablation.set_up(name, preset)
+    return module.configure(config) if hasattr(module, "ROW") else config
+
+
+def configure_row(
+    module: ModuleType,
+    row: ModuleType,
+    config: Config,
+    schema: Schema,
+    settings: Mapping[str, tuned.Value],
+) -> Ablation:
+    """A row as it is trained.
+
+    Args:
+      module: the experiment it is trained in, itself or a study.
+      row: the row's module.
+      config: what the command line says.
+      schema: of the log, which may decide sizes.
+      settings: its tuned ones, by dotted name.
+
+    Raises:
+      ValueError: no run could use a value.
+    """
+    if row is not module:  # a row alone leaves the command line the last word
+        config = row.configure(config)
+    config = tuned.tuned_config(config, settings)
+    if hasattr(row, "resize"):
+        config = row.resize(config, schema)
+    config.check()
+    return Ablation(short_name(row), row.ROW, config)
 
 
 def _say(text: str) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from experiments import scores, ticket_cache
+from experiments import progress, scores, stopping, ticket_cache
 from experiments.ablation import Ablation
 from experiments.config import Config
 from experiments.monitor import Monitor
@@ -28,14 +31,20 @@ from experiments.workdir import (
     write_arrays,
     write_json,
 )
-from jaxmtl import checkpoint, masks, pruning, tickets
+from jaxmtl import checkpoint, mask_controls, masks, tickets
 from jaxmtl.data.store import Dataset
-from jaxmtl.fit import Fit, fit
+from jaxmtl.fit import EpochRecord, Fit, Keeper, fit
 from jaxmtl.keys import named
 from jaxmtl.metrics import Metric
 from jaxmtl.setup import Setup
-from jaxmtl.spaces import JOINT
-from jaxmtl.train import TrainState, dense_masks, init_net, predict_all, restart
+from jaxmtl.train import (
+    Snapshot,
+    TrainState,
+    dense_masks,
+    init_net,
+    predict_all,
+    restart,
+)
 from jaxmtl.types import Mask
 
 RESAMPLES = 200
@@ -69,9 +78,13 @@ def run_rows(
         for ablation, reason in zip(ablations, reasons, strict=True)
         if reason is None and not _seed_file(workdir, ablation, seed).exists()
     ]
+    for ablation, seed in itertools.product(ablations, seeds):
+        if _seed_file(workdir, ablation, seed).exists():  # killed before it tidied up
+            shutil.rmtree(_progress_folder(workdir, ablation, seed), ignore_errors=True)
     monitor.expect(len(todo))
     expect_tickets([(a.config, seed) for a, seed in todo], data, workdir, monitor)
     for ablation, seed in todo:
+        stopping.check()
         _run_seed(ablation, seed, data, workdir, monitor)
     resampled = resample_users(data.splits["test"].groups["user"], RESAMPLES)
     return [
@@ -124,70 +137,103 @@ def _seed_file(workdir: Path, ablation: Ablation, seed: int) -> Path:
     return workdir / "rows" / ablation.module / f"seed{seed}" / "seed.json"
 
 
+def _progress_folder(workdir: Path, ablation: Ablation, seed: int) -> Path:
+    return _seed_file(workdir, ablation, seed).with_name("progress")
+
+
+class Ready(NamedTuple):
+    """What a row's joint training needs besides its configuration.
+
+    Attributes:
+      setup: the static part of its program.
+      found: task -> its ticket, for the tasks that are pruned.
+      task_masks: task -> mask.
+    """
+
+    setup: Setup
+    found: dict[str, tickets.Ticket]
+    task_masks: dict[str, Mask]
+
+
+def prepare(
+    config: Config, seed: int, data: Dataset, workdir: Path, monitor: Monitor
+) -> Ready:
+    """Makes a row ready for joint training; searches the tickets that are missing."""
+    company = ticket_cache.company(config, data) if _is_masked(config) else ()
+    setup = make_setup(config, data, task_names(config, data.schema), company)
+    found = find_tickets(config, seed, data, workdir, monitor)
+    return Ready(setup, found, _masks(config, setup, found, seed))
+
+
+def train(
+    config: Config,
+    ready: Ready,
+    seed: int,
+    data: Dataset,
+    on_epoch: Callable[[EpochRecord, Snapshot], None],
+    keeper: Keeper | None = None,
+) -> Fit:
+    """Joint training of a row. Reads the training and validation splits alone."""
+    return fit(
+        ready.setup,
+        _start(config, data, ready.setup, seed),
+        ready.task_masks,
+        plan=make_plan(config, data, ready.setup),
+        train=data.on_device("train"),
+        validation=data.on_device("validation"),
+        seed=seed,
+        epochs=config.training.epochs,
+        patience=config.training.patience,
+        on_epoch=on_epoch,
+        keeper=keeper,
+        chunk=config.checkpoint.steps,
+        on_nonfinite=config.on_nonfinite,
+    )
+
+
 def _run_seed(
     ablation: Ablation, seed: int, data: Dataset, workdir: Path, monitor: Monitor
 ) -> None:
     started, config = time.monotonic(), ablation.config
-    company = ticket_cache.company(config, data) if _is_masked(config) else ()
-    setup = make_setup(config, data, task_names(config, data.schema), company)
-    found = find_tickets(config, seed, data, workdir, monitor)
-    task_masks = _masks(config, setup, found, seed)
-    start = _start(config, data, setup, seed)
-    test, own, least = data.on_device("test"), {}, {}
-
-    def keep_own_best(record, snapshot):
-        """Test predictions at each task's own best epoch, beside the shared one."""
-        better = [
-            task
-            for task, part in record.regrets.items()
-            if task not in least or part < least[task]
-        ]
-        predicted = predict_all(setup, snapshot, task_masks, test) if better else {}
-        for task in better:
-            least[task] = record.regrets[task]
-            names = {task, JOINT + task} & set(predicted)
-            own.update({name: predicted[name] for name in names})
-
-    with monitor.training(ablation.module, seed, "joint") as on_epoch:
+    ready = prepare(config, seed, data, workdir, monitor)
+    setup, found, task_masks = ready
+    folder = _seed_file(workdir, ablation, seed).parent
+    keeper = progress.keep(_progress_folder(workdir, ablation, seed), setup, config)
+    searching = time.monotonic() - started
+    test = data.on_device("test")
+    own_best = progress.OwnBest(setup, task_masks, test, keeper.aside)
+    with (
+        monitor.training(ablation.module, seed, "joint") as on_epoch,
+        progress.bad_batch_kept(folder, data.splits["train"]),
+    ):
 
         def after_epoch(record, snapshot):
             on_epoch(record)
             if len(setup.tasks) > 1:
-                keep_own_best(record, snapshot)
+                own_best.after_epoch(record, snapshot)
 
-        result = fit(
-            setup,
-            start,
-            task_masks,
-            plan=make_plan(config, data, setup),
-            train=data.on_device("train"),
-            validation=data.on_device("validation"),
-            seed=seed,
-            epochs=config.training.epochs,
-            patience=config.training.patience,
-            on_epoch=after_epoch,
-        )
+        result = train(config, ready, seed, data, after_epoch, keeper)
     predictions = predict_all(setup, result.best, task_masks, test)
     metrics = scores.score(data, "test", predictions)
-    alone = scores.score(data, "test", own)
+    alone = scores.score(data, "test", own_best.predictions)
     metrics |= {
         f"{name}_own_epoch": metric
         for name, metric in alone.items()
         if name.endswith((".auc", ".mse"))
     }
-    folder = _seed_file(workdir, ablation, seed).parent
     checkpoint.save(folder / "checkpoint", result.best, task_masks)
     write_arrays(folder / "predictions.npz", predictions)
     about = _describe(data, setup, result, task_masks, found)
-    about |= {"seed": seed, "seconds": time.monotonic() - started}
+    about |= {"seed": seed, "seconds": searching + keeper.seconds}
     about["metrics"] = {name: metric._asdict() for name, metric in metrics.items()}
-    write_json(folder / "seed.json", about)  # last: commits
+    write_json(folder / "seed.json", about)  # commits
+    keeper.discard()
 
 
 def _start(config: Config, data: Dataset, setup: Setup, seed: int) -> TrainState:
     """The state joint training begins in: rewound, or that of an earlier run."""
     if config.training.init_from is None:
-        make = ticket_cache.make_start(config, data, setup, seed)
+        make = ticket_cache.make_start(config.joint_start, data, setup, seed)
         return make(config.pruning.rounds + 1)
     folder = find_checkpoint(config.training.init_from, seed)
     snapshot, _ = checkpoint.restore(folder, setup)
@@ -227,16 +273,18 @@ def _masks(
     dense = dense_masks(setup, net)
     if not _is_masked(config):
         return dense
-    key = named(jax.random.key(seed), "random masks")
-    drawn = {}
-    for task, ticket in found.items():
-        mask = ticket.mask
-        if config.pruning.masks == "random":
-            mask = pruning.random_like(named(key, task), mask)
+    made = mask_controls.make(
+        config.pruning.masks,
+        named(jax.random.key(seed), "random masks"),
+        {task: ticket.mask for task, ticket in found.items()},
+        setup.schema.ctr,
+    )
+    together = {}
+    for task, mask in made.items():
         # The net of its search has no view of another task's own.
         own = dense[task]["tasks"] | {task: mask["tasks"][task]}
-        drawn[task] = {"shared": mask["shared"], "tasks": own}
-    return drawn
+        together[task] = {"shared": mask["shared"], "tasks": own}
+    return together
 
 
 def _describe(
@@ -252,12 +300,16 @@ def _describe(
     size = lambda tree: int(sum(leaf.size for leaf in jax.tree.leaves(tree)))
     density = {task: masks.density(task_masks[task]) for task in setup.tasks}
     # Of a ticket: of the weights that its task reads, of which the net may hold more.
-    density |= {task: t.rounds[t.chosen].density for task, t in found.items()}
+    density |= {
+        task: masks.count(task_masks[task]) / masks.count(ticket.rounds[0].mask)
+        for task, ticket in found.items()
+    }
     known = [mask for mask in task_masks.values() if mask is not None]
     union = masks.union(known) if known else None
     pruned = size(union) - masks.count(union)
     return {
         "best_epoch": result.best_epoch,
+        "skipped_steps": sum(record.skipped for record in result.history),
         "own_best_epoch": {roles[t]: e for t, e in result.own_best_epoch.items()},
         "chosen_round": {roles[t]: ticket.chosen for t, ticket in found.items()},
         "density": {roles[task]: part for task, part in density.items()},

@@ -1,0 +1,273 @@
+"""Fair tuning: the same small budget for every row, judged on validation alone.
+
+python -m experiments.tune lt4rec.table2 --trials 8 --out tuned.json \\
+    --anchors '--data.feed.conflict 0.25' '--data.feed.conflict 0.75'
+python -m experiments.run lt4rec.table2 --tuned tuned.json
+
+What is tried stands in `experiments.search_space`. A trial's objective is the mean
+over anchors and tuning seeds of the regret on validation, itself a mean over the row's
+tasks, of the one snapshot that would be served. The test split is never read, and no
+tuning seed is ever reported. Finished trials are kept in the work directory, so that a
+repeated command goes on; Optuna's dashboard opens its `optuna.journal`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import tyro
+
+from experiments import ablation, run, search_space, sources, stopping
+from experiments.ablation import Ablation, Preset
+from experiments.config import Config, DataConfig, as_json
+from experiments.monitor import Monitor
+from experiments.rendering import grid
+from experiments.report import describe_environment
+from experiments.search_space import SearchSpace
+from experiments.setup import check_trainable, not_applicable
+from experiments.trials import Job, Store, best, run_trials
+from experiments.tuned import Settings
+from experiments.workdir import claim, write_json
+from jaxmtl.data.store import Dataset
+from jaxmtl.resume import Stopped
+
+FIRST_SEED = 1000
+"""Of tuning; the reported ones count from 0."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What all rows start from, as in `experiments.run`, and what is searched.
+
+    Attributes:
+      config: the experiment.
+      search: the ranges.
+    """
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    search: SearchSpace = SearchSpace()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Tunes what the command line says; returns the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    known, rest = _parser().parse_known_args(argv)
+    command = shlex.join(["python", "-m", "experiments.tune", *argv])
+    try:
+        print(_tune(known, rest, command))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Stopped:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return stopping.EXIT_CODE
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.tune",
+        usage="%(prog)s NAME [NAME …] [options] [settings]",
+        description="Tunes rows on validation, all with the same budget.",
+        epilog="Settings are those of experiments.run, and the ranges searched, such as"
+        " --search.learning-rate 1e-3 1e-2 (also weight-decay, final-density).",
+        allow_abbrev=False,
+    )
+    parser.add_argument("names", nargs="+", metavar="NAME", help="studies or rows")
+    parser.add_argument("--preset", choices=run.PRESETS, default="demo")
+    parser.add_argument("--trials", type=int, default=8, help="of each row")
+    parser.add_argument(
+        "--seeds", type=int, default=1, help=f"of a trial, from {FIRST_SEED} on"
+    )
+    parser.add_argument(
+        "--anchors",
+        nargs="+",
+        default=[""],
+        metavar="'SETTINGS'",
+        help="further settings; each trial is trained with every one of them",
+    )
+    parser.add_argument("--workdir", type=Path, help="default runs/tune-NAME-PRESET")
+    parser.add_argument("--out", type=Path, help="default tuned.json in the former")
+    return parser
+
+
+def _tune(known: argparse.Namespace, rest: Sequence[str], command: str) -> str:
+    for name in ("trials", "seeds"):
+        if getattr(known, name) < 1:
+            raise ValueError(f"--{name} is {getattr(known, name)}; give 1 or more")
+    seeds = range(FIRST_SEED, FIRST_SEED + known.seeds)
+    folder = Path("runs") / "-".join(["tune", *known.names, known.preset])
+    workdir = known.workdir or folder
+    options, jobs = _make_jobs(known, rest)
+    space, resume = options.search, options.config.resume
+    described = _describe(space, jobs, seeds)
+    with claim(workdir, described, resume), stopping.on_signals():
+        store, monitor = Store(workdir / "optuna.journal"), Monitor(workdir)
+        try:
+            run_trials(jobs, seeds, store, workdir, monitor)
+        finally:
+            monitor.close()
+    rows = {job.module: _chosen(job, store) for job in jobs}
+    result = {
+        "objective": "mean regret on validation of the snapshot that would be served",
+        "command": command,
+        "environment": describe_environment() | {"optuna": version("optuna")},
+        "budget": {
+            "trials": known.trials,
+            "seeds": list(seeds),
+            "anchors": known.anchors,
+            "seconds": round(sum(row["seconds"] for row in rows.values()), 1),
+        },
+        "space": {name: d._asdict() for name, d in space.common.items()},
+        "rows": rows,
+    }
+    out = known.out or workdir / "tuned.json"
+    write_json(out, result)
+    return f"{_text(result)}\n\nwritten to {out}"
+
+
+def _make_jobs(
+    known: argparse.Namespace, rest: Sequence[str]
+) -> tuple[Options, list[Job]]:
+    """The settings, and the rows that apply to every anchor's log, once each."""
+    loaded: dict[DataConfig, Dataset] = {}
+    jobs: dict[str, Job] = {}
+    for name in known.names:
+        module = ablation.load(name)
+        options = _parse(name, known.preset, rest)
+        worlds = {}
+        for anchor in known.anchors:
+            config = _at_anchor(options.config, anchor)
+            if config.data not in loaded:
+                loaded[config.data] = sources.load(config.data, say=_say)
+            worlds[anchor] = (config, loaded[config.data])
+        start = ablation.set_up(name, known.preset)
+        for row in getattr(module, "ROWS", (module,)):
+            job = _make_job(module, row, start, options.search, worlds, known.trials)
+            if job is not None and jobs.setdefault(job.module, job).rows != job.rows:
+                raise ValueError(
+                    f"{job.module} has other settings in {name} than in a name before"
+                    " it; tune one of them alone"
+                )
+    if not jobs:
+        raise ValueError(f"{' '.join(known.names)}: no row there to tune")
+    return options, list(jobs.values())
+
+
+def _parse(name: str, preset: Preset, rest: Sequence[str]) -> Options:
+    options = tyro.cli(
+        Options,
+        prog=f"python -m experiments.tune {name}",
+        args=rest,
+        default=Options(run.starting_config(name, preset)),
+    )
+    options.search.check()
+    return options
+
+
+def _at_anchor(config: Config, anchor: str) -> Config:
+    config = tyro.cli(
+        Config, prog="--anchors", args=shlex.split(anchor), default=config
+    )
+    config.check()
+    return config
+
+
+def _make_job(
+    module: ModuleType,
+    row: ModuleType,
+    start: Config,
+    space: SearchSpace,
+    worlds: Mapping[str, tuple[Config, Dataset]],
+    count: int,
+) -> Job | None:
+    """A row's trials, checked before any is trained; None where it does not apply."""
+
+    def rows(settings: Settings) -> dict[str, Ablation]:
+        return {
+            anchor: run.configure_row(module, row, config, data.schema, settings)
+            for anchor, (config, data) in worlds.items()
+        }
+
+    name, own = run.short_name(row), rows({})
+    for anchor, ablated in own.items():
+        data = worlds[anchor][1]
+        reason = not_applicable(ablated.config, data.schema)
+        if reason is not None:
+            _say(f"{name}: not applicable: {reason}")
+            return None
+        check_trainable(ablated.config, data)
+    config = next(iter(own.values())).config
+    found = search_space.dimensions(space, row, start, config)
+    design = search_space.design(space, found, config, count)
+    data = {anchor: data for anchor, (_, data) in worlds.items()}
+    return Job(name, found, design, [rows(settings) for settings in design], data)
+
+
+def _describe(space: SearchSpace, jobs: Sequence[Job], seeds: Sequence[int]) -> dict:
+    """What `config.json` holds: what trials depend on, save how many there are."""
+    rows = {}
+    for job in jobs:
+        at = {}
+        for anchor, row in job.rows[0].items():
+            settings = as_json(row.config)
+            settings["data"]["fingerprint"] = job.data[anchor].fingerprint
+            at[anchor] = settings
+        searched = {name: d._asdict() for name, d in job.dimensions.items()}
+        rows[job.module] = {"searched": searched, "anchors": at}
+    return {"space": dataclasses.asdict(space), "seeds": list(seeds), "rows": rows}
+
+
+def _chosen(job: Job, store: Store) -> dict[str, Any]:
+    """What `tuned.json` says of a row: the settings, and all that was tried."""
+    finished = store.finished(job.module)
+    tried = [finished[number] for number in range(len(job.design))]
+    try:
+        chosen = best(tried)
+    except ValueError as error:
+        raise ValueError(f"{job.module}: {error}") from error
+    return {
+        "settings": chosen.settings,
+        "trial": chosen.number,
+        "objective": chosen.objective,
+        "seconds": sum(trial.seconds for trial in tried),
+        "searched": {name: d._asdict() for name, d in job.dimensions.items()},
+        "trials": [trial._asdict() | {"objective": trial.objective} for trial in tried],
+    }
+
+
+def _text(result: Mapping[str, Any]) -> str:
+    """For each row what it was given, and what that changed on validation."""
+    rows = result["rows"]
+    columns = [["row", *rows]]
+    for name in dict.fromkeys(n for row in rows.values() for n in row["settings"]):
+        chosen = [row["settings"].get(name, "–") for row in rows.values()]
+        columns.append([name.split(".")[-1].replace("_", " "), *map(str, chosen)])
+    first = [row["trials"][0]["objective"] for row in rows.values()]
+    columns.append(["regret before", *map(_number, first)])
+    columns.append(["tuned", *(_number(row["objective"]) for row in rows.values())])
+    columns.append(["trial", *(str(row["trial"]) for row in rows.values())])
+    return grid(columns, markdown=False)
+
+
+def _number(objective: float | None) -> str:
+    return "diverged" if objective is None else f"{objective:.4f}"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
