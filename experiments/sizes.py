@@ -11,7 +11,7 @@ from experiments.config import Config
 from experiments.setup import task_names
 from jaxmtl import embedding, models
 from jaxmtl.data.store import Dataset
-from jaxmtl.types import Features, Model, Schema
+from jaxmtl.types import Features, Model, Params, Schema
 
 
 def model_of(config: Config, schema: Schema) -> Model:
@@ -37,7 +37,7 @@ def input_width(config: Config, schema: Schema) -> int:
 
 def net_size(config: Config, schema: Schema) -> int:
     """Parameters of the net, embeddings left out."""
-    return _size(_net_shapes(config, schema))
+    return _size(net_shapes(config, schema))
 
 
 def table_size(config: Config, schema: Schema) -> int:
@@ -49,7 +49,7 @@ def table_size(config: Config, schema: Schema) -> int:
 def multiply_adds(config: Config, schema: Schema, rows: int = 256) -> float:
     """Multiply-adds of one row through the net, by the compiler's own count."""
     model = model_of(config, schema)
-    net, features = _net_shapes(config, schema), features_like(config, schema, rows)
+    net, features = net_shapes(config, schema), features_like(config, schema, rows)
     compiled = jax.jit(model.apply).lower(net, features).compile()
     return compiled.cost_analysis()["flops"] / 2 / rows
 
@@ -62,7 +62,7 @@ def peak_memory(config: Config, data: Dataset) -> int:
     batch. What is not: temporaries of the compiler, the runtime, the program itself.
     """
     schema = data.schema
-    model, net = model_of(config, schema), _net_shapes(config, schema)
+    model, net = model_of(config, schema), net_shapes(config, schema)
     features = jax.eval_shape(
         lambda: features_like(config, schema, config.training.batch_size)
     )
@@ -110,7 +110,8 @@ def match(
     return widen(config, nearest)
 
 
-def _net_shapes(config: Config, schema: Schema):
+def net_shapes(config: Config, schema: Schema) -> Params:
+    """The net's shapes; nothing is drawn."""
     features = jax.eval_shape(lambda: features_like(config, schema))
     return jax.eval_shape(model_of(config, schema).init, jax.random.key(0), features)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,44 +23,54 @@ from experiments.figures import (
 )
 
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, VERMILION)
+COLUMNS = 3
+LEVELS = ("--", ":", "-.", (0, (1, 3)))
 
 
-def sweep_figure(
-    result: Mapping[str, Any], path: str | Path, *, x: str, with_params: bool = False
-) -> None:
+def sweep_figure(result: Mapping[str, Any], path: str | Path) -> None:
     """Curves over a setting, a panel a metric, with intervals over seeds.
 
     Args:
-      result: `metrics`, metric -> title; `series`, name -> points of `x`, `params`
-        and `metrics`; `levels`, name -> one point, drawn dashed from side to side.
+      result: what `sweeps.write` keeps: `metrics`, metric -> title; `series`, name ->
+        points of `x`, `params` and `metrics`; `levels`, name -> one point, drawn
+        dashed from side to side; `x`, what the axis shows, and whether it `is_log`;
+        `with_params`, whether a last panel shows the parameters.
       path: of the PNG.
-      x: what the axis shows.
-      with_params: whether a last panel shows the parameters.
     """
+    with_params = result["with_params"]
     panels = [*result["metrics"].items(), *([("params", "")] * with_params)]
-    figure = Figure(figsize=(3.9 * len(panels), 3.7), layout="constrained")
-    for axis, (metric, title) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-    ):
+    columns = min(len(panels), COLUMNS)
+    lines = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(3.9 * columns, 3.3 * lines + 0.4), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).flat
+    places = sorted({p["x"] for points in result["series"].values() for p in points})
+    for (metric, title), axis in zip(panels, axes, strict=False):
         for colour, (name, points) in zip(
             SERIES, result["series"].items(), strict=False
         ):
             _curve(axis, points, metric, colour, name)
-        for style, (name, level) in zip(
-            ("--", ":"), result["levels"].items(), strict=False
-        ):
+        for style, (name, level) in zip(LEVELS, result["levels"].items(), strict=False):
             y = _height(level, metric)
             if y is not None:
                 axis.axhline(y, color=GREY, ls=style, lw=1.2, label=name)
-        is_metric = metric != "params"
-        axis.set_ylabel(
-            f"{title} ({BETTER[title.split()[-1]]})" if is_metric else "net parameters"
-        )
-        axis.set_xlabel(x)
+        axis.set_ylabel("net parameters" if metric == "params" else _label(title))
+        axis.set_xlabel(result["x"])
+        if result["is_log"]:
+            axis.set_xscale("log")
+        axis.set_xticks(places, [f"{place:g}" for place in places], minor=False)
+        axis.set_xticks([], minor=True)
         tidy(axis)
-    axis.set_ylim(bottom=0 if with_params else None)
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
+    if with_params:
+        axis.set_ylim(bottom=0)
+    for empty in list(axes):
+        empty.remove()
+    known = {}
+    for axis in figure.axes:  # a single task stands in one panel alone
+        handles, labels = axis.get_legend_handles_labels()
+        known |= dict(zip(labels, handles, strict=True))
+    figure.legend(
+        known.values(), known, loc="outside lower center", ncols=5, fontsize=8
+    )
     figure.suptitle(f"{result['figure']} on {result['data']}", size=11)
     save(figure, path)
 
@@ -78,7 +89,7 @@ def noise_figure(
             _curve(axis, points, metric, colour, name)
         axis.set_xlabel(kind.replace("_", " "))
         tidy(axis)
-    axes[0].set_ylabel(f"{title} ({BETTER[title.split()[-1]]})")
+    axes[0].set_ylabel(_label(title))
     axes[0].legend(fontsize=8, framealpha=0.85)
     save(figure, path)
 
@@ -96,6 +107,11 @@ def growth_figure(growth: Mapping[str, Mapping[str, Any]], path: str | Path) -> 
     axes[0].set_ylabel("parameters of the cross network")
     axes[0].legend(fontsize=8, framealpha=0.85)
     save(figure, path)
+
+
+def _label(title: str) -> str:
+    better = BETTER.get(title.split()[-1])
+    return f"{title} ({better})" if better else title
 
 
 def _height(point: Mapping[str, Any], metric: str) -> float | None:

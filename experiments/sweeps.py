@@ -1,15 +1,18 @@
-"""A setting varied step by step: what is trained, its JSON and its figure."""
+"""A setting varied step by step: what is trained, its JSON, its figure, its text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments import study
-from experiments.ablation import Ablation
+from experiments import study, sweep_figures
+from experiments.ablation import Ablation, Row
+from experiments.config import Config
+from experiments.rendering import grid
 from experiments.report import RowResult
 from experiments.statistics import mean_interval
 from experiments.tables import Context
+from experiments.workdir import write_json
 from jaxmtl.data.store import Dataset
 
 
@@ -22,6 +25,40 @@ class Point(NamedTuple):
 
 
 Series = Mapping[str, Sequence[Point]]
+
+
+def vary(
+    context: Context,
+    row: Ablation,
+    values: Sequence[float],
+    change: Callable[[Config, Any], Config],
+    name: str | None = None,
+) -> list[Point]:
+    """A row at each value of a setting, on the study's log.
+
+    Args:
+      context: of the study.
+      row: what is changed.
+      values: of the setting, its places on the axis.
+      change: (the row's configuration, value) -> that of a point.
+      name: of the series; the row's own by default.
+    """
+    name = name or row.row.name
+
+    def point(value: float) -> Point:
+        config = change(row.config, value)
+        config.check()
+        title = f"{name}-{value:g}"
+        return Point(
+            value, Ablation(f"{context.name}.{title}", Row(title), config), context.data
+        )
+
+    return [point(value) for value in values]
+
+
+def level(context: Context, row: Ablation) -> Point:
+    """A row that the setting leaves as it is, for a line from side to side."""
+    return Point(0, row, context.data)
 
 
 def train(context: Context, series: Series) -> dict[str, list[RowResult]]:
@@ -76,3 +113,94 @@ def summary(row: RowResult, metric: str) -> dict[str, Any]:
         return {"mean": None, "ci95": None, "values": values}
     mean, low, high = mean_interval(values)
     return {"mean": mean, "ci95": low and [low, high], "values": values}
+
+
+def write(
+    context: Context,
+    series: Series,
+    levels: Sequence[Ablation],
+    *,
+    file: str,
+    x: str,
+    with_params: bool = False,
+    is_log: bool = False,
+) -> str:
+    """Trains a sweep on one log; writes `<file>.json` and `<file>.png`.
+
+    Args:
+      context: of the study; its layout names the metrics.
+      series: name -> points.
+      levels: rows drawn as lines from side to side.
+      file: name of the results, without an ending.
+      x: what the axis shows.
+      with_params: whether a panel shows the nets' parameters.
+      is_log: whether the axis is logarithmic.
+
+    Returns:
+      The values as text.
+    """
+    flat = {row.row.name: [level(context, row)] for row in levels}
+    every = {**series, **flat}
+    curves = as_json(every, train(context, every), tuple(context.layout.main))
+    shown = {"x": x, "is_log": is_log, "with_params": with_params}
+    return keep(
+        context,
+        {
+            **shown,
+            "metrics": dict(context.layout.main),
+            "series": {name: curves[name] for name in series},
+            "levels": {name: curves[name][0] for name in flat},
+        },
+        file,
+    )
+
+
+def keep(context: Context, result: Mapping[str, Any], file: str) -> str:
+    """Writes `<file>.json` and `<file>.png`; returns the values as text.
+
+    Args:
+      context: of the study.
+      result: as `sweep_figures.sweep_figure` draws it.
+      file: name of the results, without an ending.
+    """
+    result = {
+        "figure": context.name,
+        "data": context.data.schema.name,
+        "seeds": list(context.seeds),
+        "command": context.command,
+        **result,
+    }
+    write_json(context.workdir / f"{file}.json", result)
+    sweep_figures.sweep_figure(result, context.workdir / f"{file}.png")
+    where = f"written to {context.workdir}: {file}.json, {file}.png, rows/"
+    return f"{to_text(result)}\n\n{where}\n"
+
+
+def to_text(result: Mapping[str, Any]) -> str:
+    """A grid a metric: a row a place on the axis, a column a series."""
+    parts = []
+    for metric, title in result["metrics"].items():
+        series = {
+            name: {point["x"]: point for point in points}
+            for name, points in result["series"].items()
+            if any(metric in point["metrics"] for point in points)
+        }
+        places = sorted({x for points in series.values() for x in points})
+        columns = [[f"{title}, {result['x']}", *(f"{x:g}" for x in places)]]
+        for name, points in series.items():
+            columns.append([name, *(_cell(points.get(x), metric) for x in places)])
+        levels = [
+            f"{name} {_cell(point, metric)}"
+            for name, point in result["levels"].items()
+            if metric in point["metrics"]
+        ]
+        parts.append("\n".join([grid(columns, markdown=False), ", ".join(levels)]))
+    return "\n\n".join(parts)
+
+
+def _cell(point: Mapping[str, Any] | None, metric: str) -> str:
+    found = point and point["metrics"].get(metric)
+    if not found or found["mean"] is None:
+        return "–"
+    half = found["ci95"] and (found["ci95"][1] - found["ci95"][0]) / 2
+    return f"{found['mean']:.4f}" + (f" ± {half:.4f}" if half else "")

@@ -16,6 +16,8 @@ LAYERS = (
     {"keys"},
     {
         "masks",
+        "mask_controls",
+        "sharing",
         "losses",
         "metrics",
         "embedding",
@@ -23,16 +25,26 @@ LAYERS = (
         "selection",
         "spaces",
         "optim",
+        "row_optim",
+        "compact",
+        "bundle",
+        "guard",
+        "sealed",
     },
-    {"models", "data"},
+    {"models", "data", "sparse"},
+    {"serving"},
+    {"score"},
     {"setup"},
     {"outputs"},
     {"train"},
-    {"fit", "tickets", "checkpoint"},
+    {"fit", "alignment", "tickets", "checkpoint", "resume", "export"},
+    {"to_onnx"},
 )
 """Parts of `jaxmtl`: each imports its own layer and those above it in this list."""
 ONLY_IN = {
     "flax": {"jaxmtl.models"},
+    "jinja2": {"experiments"},
+    "optuna": {"experiments.trials"},
     "orbax": {"jaxmtl.checkpoint"},
     "tensorflow_datasets": {"jaxmtl.data"},
     "matplotlib": {"experiments"},
@@ -109,6 +121,7 @@ def test_the_core_knows_no_experiment():
 @pytest.mark.parametrize(
     ("part", "allowed"),
     [
+        ("serving", {"types", "masks", "bundle", "compact", "data"}),
         ("types", set()),
         ("selection", {"types"}),
         ("masks", {"types"}),

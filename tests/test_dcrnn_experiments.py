@@ -57,7 +57,7 @@ FEED = f"{SIZE} --data.feed.days 4 --data.feed.history 3000"
 NET = "--model.embedding-dim 2 --model.dcrnn.hidden 2 --model.dcrnn.tower 3"
 WINDOW = "--model.dcrnn.length 1 --model.dcrnn.interval 1"
 ONCE = "--training.epochs 1 --pruning.rounds 1 --pruning.epochs 1"
-TINY = f"{FEED} {NET} {WINDOW} --training.batch-size 512 {ONCE}".split()
+TINY = f"{FEED} {NET} {WINDOW} --training.batch-size 512 {ONCE} --no-report".split()
 
 TABLES_1_AND_2 = """
 MMoE               0.6922  0.6721

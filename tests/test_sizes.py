@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import ablation, sizes
+from experiments import ablation, sizes, variants
 from experiments.config import Config
 from experiments.dcrnn import (
     bilstm_ada,
@@ -15,7 +15,6 @@ from experiments.dcrnn import (
     cross_dcn,
     cross_none,
     mmoe_matched,
-    variants,
 )
 from experiments.setup import make_setup, task_names
 from jaxmtl import embedding, models, train

@@ -122,6 +122,9 @@ def test_a_sweep_is_drawn_with_its_levels_and_sizes(with_interval, tmp_path):
     result = {
         "figure": "dcrnn.interval",
         "data": "video_feed",
+        "x": "interval",
+        "is_log": False,
+        "with_params": True,
         "metrics": {"ctr.auc": "CTR AUC", "cvr.auc": "CVR AUC"},
         "series": {
             "one": curve([0.6, 0.62, 0.61], with_interval=with_interval),
@@ -130,7 +133,7 @@ def test_a_sweep_is_drawn_with_its_levels_and_sizes(with_interval, tmp_path):
         "levels": {"MMoE": curve([0.65], [15])[0], "other": curve([None], [9])[0]},
     }
     path = tmp_path / "new" / "sweep.png"
-    sweep_figures.sweep_figure(result, path, x="interval", with_params=True)
+    sweep_figures.sweep_figure(result, path)
     for colour in (figures.BLUE, figures.ORANGE, figures.GREY):
         assert area(path, colour), colour
 

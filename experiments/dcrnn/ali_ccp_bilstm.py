@@ -1,8 +1,9 @@
 """Table 4, row `DCRNN+BiLSTM`. Paper: click 0.6067, conversion 0.6635 (means)."""
 
+from experiments import variants
 from experiments.ablation import Row
 from experiments.config import Config
-from experiments.dcrnn import bilstm, variants
+from experiments.dcrnn import bilstm
 
 ROW = Row(
     "DCRNN+BiLSTM",

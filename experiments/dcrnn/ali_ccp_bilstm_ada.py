@@ -1,8 +1,9 @@
 """Table 4, row `DCRNN+BiLSTM+Ada`. Paper: click 0.6064, conversion 0.6634 (means)."""
 
+from experiments import variants
 from experiments.ablation import Row
 from experiments.config import Config
-from experiments.dcrnn import bilstm_ada, variants
+from experiments.dcrnn import bilstm_ada
 
 ROW = Row(
     "DCRNN+BiLSTM+Ada",

@@ -1,8 +1,8 @@
 """Tables 1 and 2, row `DCRNN+BiGRU+Ada`. Paper: click 0.6961, valid play 0.6883."""
 
+from experiments import variants
 from experiments.ablation import Row
 from experiments.config import Config
-from experiments.dcrnn import variants
 
 ROW = Row("DCRNN+BiGRU+Ada", {"ctr.auc": 0.6961, "ctcvr.auc": 0.6883})
 

@@ -1,8 +1,9 @@
 """Open choice of the DCRNN: the tower reads all steps' outputs."""
 
+from experiments import variants
 from experiments.ablation import Row
 from experiments.config import Config
-from experiments.dcrnn import bilstm_ada, variants
+from experiments.dcrnn import bilstm_ada
 
 ROW = Row("DCRNN+BiLSTM+Ada (concat)")
 

@@ -1,8 +1,9 @@
 """Open choice of the DCRNN: twice the hidden size."""
 
+from experiments import variants
 from experiments.ablation import Row
 from experiments.config import Config
-from experiments.dcrnn import bilstm_ada, variants
+from experiments.dcrnn import bilstm_ada
 
 ROW = Row("DCRNN+BiLSTM+Ada (double)")
 

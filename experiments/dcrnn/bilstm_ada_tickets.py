@@ -1,8 +1,9 @@
 """DCRNN × LT4REC: each task's lottery ticket over a DCRNN, RNN and towers masked."""
 
+from experiments import variants
 from experiments.ablation import Row
 from experiments.config import Config
-from experiments.dcrnn import bilstm_ada, variants
+from experiments.dcrnn import bilstm_ada
 
 ROW = Row("DCRNN+BiLSTM+Ada, tickets")
 

@@ -1,8 +1,9 @@
 """MMoE × LT4REC: each task's lottery ticket over the experts and its tower."""
 
+from experiments import variants
 from experiments.ablation import Row
 from experiments.config import Config
-from experiments.dcrnn import mmoe, variants
+from experiments.dcrnn import mmoe
 
 ROW = Row("MMoE, tickets")
 

@@ -1,8 +1,8 @@
 """Control of Table 1: progressive layered extraction, 2 levels."""
 
+from experiments import variants
 from experiments.ablation import Row
 from experiments.config import Config
-from experiments.dcrnn import variants
 
 ROW = Row("PLE")
 

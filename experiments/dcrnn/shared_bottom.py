@@ -1,8 +1,8 @@
 """Control of Table 1: one MLP for all tasks, a tower for each."""
 
+from experiments import variants
 from experiments.ablation import Row
 from experiments.config import Config
-from experiments.dcrnn import variants
 
 ROW = Row("shared-bottom")
 

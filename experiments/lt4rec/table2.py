@@ -1,11 +1,17 @@
-"""Table 2: offline comparison, every row of the paper and the controls it lacks."""
+"""Table 2: offline comparison, the paper's rows, controls and rivals."""
 
 from experiments import tables
 from experiments.lt4rec import (
     base_ctr,
     base_cvr,
+    dcrnn,
+    esmm,
     hard_sharing,
     hard_sharing_trunk,
+    mmoe,
+    mmoe_matched,
+    ple,
+    questions,
     random_masks,
     s_neuron,
     s_weight,
@@ -37,9 +43,15 @@ ROWS = (
     random_masks,
     s_weight_sum,
     s_weight_leaky,
+    esmm,
+    mmoe,
+    mmoe_matched,
+    ple,
+    dcrnn,
 )
 
 
 def run(context: tables.Context) -> str:
-    """Trains the rows and writes the table, its figure, Figure 4 and mask maps."""
-    return tables.write(context) + "\n" + tables.write_rounds(context, s_weight)
+    """Trains the rows; writes table, figure, Figure 4, mask maps and answers."""
+    parts = [tables.write(context), tables.write_rounds(context, s_weight)]
+    return "\n".join([*parts, questions.write(context)])

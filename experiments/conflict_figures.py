@@ -1,0 +1,193 @@
+"""The map over conflict and click rate, in three figures.
+
+Levels with the oracle, paired differences to the single task, and which method is best
+where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from experiments.figures import (
+    BETTER,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    save,
+    tidy,
+)
+
+BASE = "base"
+STYLES = (
+    (ORANGE, "o", "-"),
+    (GREEN, "s", "-"),
+    (GREEN, "s", ":"),
+    (PURPLE, "^", "-"),
+    (PURPLE, "v", ":"),
+    (GREY, "x", "-"),
+    (BLUE, "o", "-"),
+    (BLUE, "D", ":"),
+    (VERMILION, "P", "-"),
+    (VERMILION, "*", ":"),
+)
+"""A colour, marker and line for each method beside the base; no two are alike."""
+SPREAD = 0.07
+"""Of the axis, from the first method's marks to the last one's."""
+
+
+def draw(result: Mapping[str, Any], folder: Path) -> None:
+    """Writes `conflict.png`, `conflict_difference.png` and `conflict_best.png`.
+
+    Args:
+      result: the content of `conflict.json`.
+      folder: where to.
+    """
+    _curves(result, folder / "conflict.png", _levels)
+    _curves(result, folder / "conflict_difference.png", _differences)
+    _best(result, folder / "conflict_best.png")
+
+
+def _rates(result: Mapping[str, Any]) -> list[float]:
+    return list(dict.fromkeys(world["click_rate"] for world in result["worlds"]))
+
+
+def _curves(result: Mapping[str, Any], path: Path, panel: Callable) -> None:
+    rates, metrics = _rates(result), result["metrics"]
+    figure = Figure(
+        figsize=(4.2 * len(rates), 3.5 * len(metrics) + 0.6), layout="constrained"
+    )
+    axes = figure.subplots(len(metrics), len(rates), squeeze=False, sharex=True)
+    for line, (metric, title) in zip(axes, metrics.items(), strict=True):
+        for axis, rate in zip(line, rates, strict=True):
+            worlds = [w for w in result["worlds"] if w["click_rate"] == rate]
+            panel(axis, worlds, metric, title)
+            axis.set_title(f"click rate {rate:g}", size=10)
+            axis.set_xticks([world["conflict"] for world in worlds])
+            tidy(axis)
+        line[0].set_ylabel(line[0].get_ylabel() or title)
+        for axis in line[1:]:
+            axis.set_ylabel("")
+    for axis in axes[-1]:
+        axis.set_xlabel("conflict of the tasks")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8)
+    seeds = len(result["seeds"])
+    figure.suptitle(
+        f"{result['figure']}: mean and 95 % interval, {seeds} seeds", size=11
+    )
+    save(figure, path)
+
+
+def _levels(axis: Axes, worlds: Sequence[Mapping], metric: str, title: str) -> None:
+    oracle = [world["oracle"][metric] for world in worlds]
+    axis.plot(_conflicts(worlds), oracle, color="black", ls="--", lw=1, label="oracle")
+    base = [world["rows"][BASE][metric]["mean"] for world in worlds]
+    axis.plot(_conflicts(worlds), base, color="black", lw=1.6, label=BASE)
+    _methods(axis, worlds, metric, lambda cell: (cell["mean"], cell["ci95"]))
+    axis.set_ylabel(f"{title} ({BETTER[title.split()[-1]]})")
+
+
+def _differences(
+    axis: Axes, worlds: Sequence[Mapping], metric: str, title: str
+) -> None:
+    axis.axhline(0, color="black", lw=1.6, label=BASE)
+
+    def height(cell: Mapping) -> tuple[float | None, Sequence[float] | None]:
+        test = cell.get("vs_base")
+        return (test["difference"], test["ci95"]) if test else (None, None)
+
+    _methods(axis, worlds, metric, height)
+    axis.set_ylabel(f"{title} minus base ({BETTER[title.split()[-1]]})")
+
+
+def _methods(
+    axis: Axes, worlds: Sequence[Mapping], metric: str, height: Callable
+) -> None:
+    names = [name for name in worlds[0]["rows"] if name != BASE]
+    x = np.array(_conflicts(worlds))
+    offsets = np.linspace(-SPREAD / 2, SPREAD / 2, len(names)) * np.ptp(x)
+    for name, offset, (colour, marker, line) in zip(
+        names, offsets, STYLES, strict=False
+    ):
+        cells = [height(world["rows"][name][metric]) for world in worlds]
+        known = [i for i, (mean, _) in enumerate(cells) if mean is not None]
+        means = np.array([cells[i][0] for i in known])
+        bands = [cells[i][1] or (cells[i][0],) * 2 for i in known]
+        low, high = np.array(bands).reshape(-1, 2).T
+        axis.errorbar(
+            x[known] + offset,
+            means,
+            yerr=(means - low, high - means),
+            color=colour,
+            marker=marker,
+            ls=line,
+            lw=1.1,
+            ms=4,
+            elinewidth=0.6,
+            label=name,
+        )
+
+
+def _conflicts(worlds: Sequence[Mapping]) -> list[float]:
+    return [world["conflict"] for world in worlds]
+
+
+def _best(result: Mapping[str, Any], path: Path) -> None:
+    """The best method of each world; with a star if it beats the base for certain."""
+    rates, metrics = _rates(result), result["metrics"]
+    conflicts = list(dict.fromkeys(_conflicts(result["worlds"])))
+    names = list(result["worlds"][0]["rows"])
+    colours = ["black", *(style[0] for style in STYLES)][: len(names)]
+    figure = Figure(
+        figsize=(1.75 * len(conflicts) * len(metrics) + 1, 0.8 * len(rates) + 1.8),
+        layout="constrained",
+    )
+    axes = figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0]
+    for axis, (metric, title) in zip(axes, metrics.items(), strict=True):
+        sign = 1 if title.endswith("AUC") else -1
+        cells = np.zeros((len(rates), len(conflicts)), int)
+        for world in result["worlds"]:
+            at = (rates.index(world["click_rate"]), conflicts.index(world["conflict"]))
+            name, text = best(world, metric, sign)
+            cells[at] = names.index(name)
+            axis.text(at[1], at[0], text, ha="center", va="center", size=8)
+        axis.imshow(
+            cells,
+            cmap=ListedColormap(colours),
+            vmin=-0.5,
+            vmax=len(names) - 0.5,
+            alpha=0.35,
+            aspect="auto",
+        )
+        axis.set_xticks(range(len(conflicts)), [f"{c:g}" for c in conflicts])
+        axis.set_yticks(range(len(rates)), [f"{rate:g}" for rate in rates])
+        axis.set_xlabel("conflict of the tasks")
+        axis.set_title(f"{title}: best mean", size=10)
+    axes[0].set_ylabel("click rate")
+    figure.suptitle("* better than base, p < .05 after Holm's correction", size=9)
+    save(figure, path)
+
+
+def best(world: Mapping[str, Any], metric: str, sign: int) -> tuple[str, str]:
+    """The method with the best mean, and what its cell says."""
+    means = {
+        name: sign * cells[metric]["mean"]
+        for name, cells in world["rows"].items()
+        if cells[metric]["mean"] is not None
+    }
+    name = max(means, key=means.get)
+    test = world["rows"][name][metric].get("vs_base")
+    if test is None:
+        return name, name.replace(" ", "\n")
+    star = "*" if test["p_holm"] is not None and test["p_holm"] < 0.05 else ""
+    return name, f"{name.replace(' ', chr(10))}{star}\n{test['difference']:+.4f}"

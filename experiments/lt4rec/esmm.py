@@ -1,0 +1,18 @@
+"""Rival of Table 2: ESMM, which learns the CVR as a factor of the CTCVR.
+
+It cannot alternate tasks, as the CVR is learned through the CTR; it trains on the sum
+of losses over all impressions.
+"""
+
+from dataclasses import replace
+
+from experiments import variants
+from experiments.ablation import Row
+from experiments.config import Config
+
+ROW = Row("esmm")
+
+
+def configure(config: Config) -> Config:
+    config = variants.rival(config, "esmm")
+    return replace(config, training=replace(config.training, schedule="sum"))

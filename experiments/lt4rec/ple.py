@@ -1,0 +1,11 @@
+"""Rival of Table 2: progressive layered extraction, 2 levels."""
+
+from experiments import variants
+from experiments.ablation import Row
+from experiments.config import Config
+
+ROW = Row("ple")
+
+
+def configure(config: Config) -> Config:
+    return variants.rival(config, "ple")

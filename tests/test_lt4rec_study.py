@@ -1,0 +1,261 @@
+"""LT4REC's claims are judged, its sweeps and its map trained, its status told."""
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from experiments import run, status, sweeps
+from experiments.lt4rec import (
+    base_ctr,
+    base_cvr,
+    conflict,
+    cvr_weight,
+    density,
+    net_size,
+    questions,
+    s_weight,
+    table2,
+    tasks,
+    view_width,
+)
+from experiments.lt4rec.questions import Claim
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+FEED = "--data.feed.users 60 --data.feed.videos 60 --data.feed.impressions 3000"
+NET = "--model.hidden 16 8 --model.embedding-dim 4 --model.init-scale 0.05"
+TRAINING = "--training.batch-size 256 --training.epochs 1 --pruning.rounds 1"
+TINY = f"{FEED} --data.feed.days 4 {NET} {TRAINING} --no-report".split()
+
+
+@pytest.fixture(scope="module")
+def command(cache):
+    def call(name, folder, *settings):
+        data = ("--data.cache", str(cache), "--workdir", str(folder), "--seeds", "1")
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            assert run.main([name, *TINY, *data, *settings]) == 0
+        return output.getvalue()
+
+    return call
+
+
+def row(name, module, paper=None, **metrics):
+    kept = {
+        metric.replace("_", "."): {"mean": float(np.mean(values)), "values": values}
+        for metric, values in metrics.items()
+    }
+    paper = {metric.replace("_", "."): x for metric, x in (paper or {}).items()}
+    return {"row": name, "module": module, "paper": paper, "metrics": kept}
+
+
+TABLE = {
+    "rows": [
+        row("base cvr", "lt4rec.base_cvr", {"cvr_mse": 0.2}, cvr_mse=[0.5, 0.6, 0.7]),
+        row(
+            "s-weight",
+            "lt4rec.s_weight",
+            {"cvr_mse": 0.1},
+            cvr_mse=[0.41, 0.5, 0.59],
+            ctr_auc=[0.7, 0.8, 0.7],
+        ),
+        row("s-neuron", "lt4rec.s_neuron", cvr_mse=[0.4, 0.52, 0.58]),
+        row("base ctr", "lt4rec.base_ctr", ctr_auc=[0.9, 0.5, 0.7]),
+    ]
+}
+
+
+def test_a_claim_is_a_paired_difference_with_its_sign_and_correction():
+    claims = [
+        Claim("better?", "cvr.mse", "s_weight", -1, "base_cvr"),
+        Claim("worse?", "cvr.mse", "s_weight", 1, "base_cvr"),
+        Claim("between?", "cvr.mse", "s_neuron", 1, "s_weight"),
+        Claim("helped?", "ctr.auc", "s_weight", 1, "base_ctr"),
+    ]
+    better, worse, between, helped = questions.judge(TABLE, claims)
+    ours, base = [0.41, 0.5, 0.59], [0.5, 0.6, 0.7]
+    p = stats.ttest_rel(ours, base).pvalue
+    assert better["difference"] == pytest.approx(-0.1)
+    assert better["relative"] == pytest.approx(-0.1 / 0.6)
+    assert better["p"] == pytest.approx(p) and better["paper"] == pytest.approx(-0.1)
+    # Holm over the three claims about the metric: the two smallest are equal.
+    assert better["p_holm"] == worse["p_holm"] == pytest.approx(3 * p)
+    assert better["verdict"] == "yes" and worse["verdict"] == "no"
+    assert between["verdict"] == "undecided" and between["paper"] is None
+    # Another metric is another family.
+    alone = stats.ttest_rel([0.7, 0.8, 0.7], [0.9, 0.5, 0.7]).pvalue
+    assert helped["p_holm"] == pytest.approx(alone)
+    assert helped["claim"] == "s-weight > base ctr"
+
+
+def test_a_claim_about_a_row_that_is_missing_is_passed_over():
+    claim = Claim("?", "cvr.mse", "hard_sharing", -1, "base_cvr")
+    assert questions.judge(TABLE, [claim]) == []
+
+
+def test_every_claim_is_about_rows_of_table_2():
+    names = {module.__name__.split(".")[-1] for module in table2.ROWS}
+    for claim in questions.CLAIMS:
+        assert {claim.row, claim.against} <= names, claim
+
+
+def test_the_round_looked_at_is_chosen_by_the_other_seeds():
+    """Each seed is best at a round of its own; chosen by itself all would gain."""
+    panel = {
+        "metric": "MSE",
+        "density": [1.0, 0.5, 0.25],
+        "values": [[0.5, 0.4, 0.9], [0.5, 0.9, 0.4]],
+    }
+    (found,) = questions.densities({"CVR (watch)": panel})
+    assert found["difference"] == pytest.approx(0.4)  # .9 for both, against .5
+    assert found["sign"] == -1 and "38%" in found["claim"]
+    assert found["verdict"] == "undecided"  # both seeds agree, and p is 0 / 0
+
+
+def test_ctr_is_claimed_to_be_best_dense():
+    values = [[0.8, 0.7], [0.81, 0.72], [0.82, 0.7]]
+    panel = {"metric": "AUC", "density": [1.0, 0.5], "values": values}
+    (found,) = questions.densities({"CTR (click)": panel})
+    assert found["sign"] == -1 and found["verdict"] == "yes"
+    assert found["difference"] == pytest.approx(np.mean([-0.1, -0.09, -0.12]))
+
+
+def test_answers_are_readable():
+    claim = Claim("better?", "cvr.mse", "s_weight", -1, "base_cvr")
+    text = questions.to_text(questions.judge(TABLE, [claim]), "the command")
+    assert "s-weight < base cvr" in text and "-16.67%" in text and "yes" in text
+
+
+def world(**rows):
+    def cell(values):
+        return {"mean": float(np.mean(values)), "ci95": None, "values": values}
+
+    return {"rows": {name: {"m": cell(values)} for name, values in rows.items()}}
+
+
+def test_the_map_is_corrected_over_all_methods_and_worlds():
+    base, good, odd = [1.0, 2.0, 3.0], [1.5, 2.4, 3.6], [1.0, 2.2, 2.9]
+    worlds = [world(base=base, a=good, b=odd), world(base=base, a=odd)]
+    found = conflict.compare(worlds, ["m"])
+    p = stats.ttest_rel(good, base).pvalue
+    first = found[0]["rows"]["a"]["m"]["vs_base"]
+    assert first["p"] == pytest.approx(p) and first["p_holm"] == pytest.approx(3 * p)
+    assert "vs_base" not in found[0]["rows"]["base"]["m"]
+    assert "vs_base" not in worlds[0]["rows"]["a"]["m"]  # what was given is as it was
+
+
+def test_a_map_of_two_worlds(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(conflict, "ROWS", (base_ctr, base_cvr, s_weight))
+    monkeypatch.setattr(conflict, "CONFLICTS", (0.0, 1.0))
+    monkeypatch.setattr(conflict, "CLICK_RATES", (0.4,))
+    text = command("lt4rec.conflict", tmp_path)
+    result = json.loads((tmp_path / "conflict.json").read_text())
+    first, second = result["worlds"]
+    assert (first["conflict"], second["conflict"]) == (0, 1)
+    assert set(first["rows"]) == {"base", "s-weight"}
+    assert set(first["rows"]["base"]) == {"cvr.mse", "ctr.auc"}
+    assert first["oracle"] != second["oracle"]
+    for world_ in result["worlds"]:
+        for method in world_["rows"].values():
+            assert method["cvr.mse"]["mean"] > world_["oracle"]["cvr.mse"]
+    assert "s-weight" in text
+    for name in ("conflict", "conflict_difference", "conflict_best"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+
+
+def test_the_map_needs_a_log_that_knows_its_truth(capsys, tmp_path):
+    given = ["--data.name", "hillstrom", "--data.path", str(tmp_path / "none.gz")]
+    assert run.main(["lt4rec.conflict", *given, "--workdir", str(tmp_path)]) == 1
+    assert "error:" in capsys.readouterr().err
+
+
+def test_tasks_share_a_table_and_what_masks_keep(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(tasks, "_names", lambda schema: ["click", "watch"])
+    command("lt4rec.tasks", tmp_path)
+    result = json.loads((tmp_path / "tasks.json").read_text())
+    series = result["series"]
+    value = lambda name, at, cost: series[name][at]["metrics"][cost]["mean"]
+    alone = value("separate nets", 0, "cost.storage")
+    assert value("separate nets", 1, "cost.storage") == pytest.approx(2 * alone)
+    shared = value("hard sharing (trunk)", 0, "cost.storage")
+    assert alone < shared < 1.1 * alone  # a second head is all it adds
+    assert value("s-weight", 0, "cost.net") < value(
+        "hard sharing (trunk)", 0, "cost.net"
+    )
+    work = value("s-weight", 0, "cost.work")
+    assert work < value("separate nets", 1, "cost.work")
+    assert "CTR AUC" in result["metrics"].values()
+    assert (tmp_path / "tasks.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("module", "values"),
+    [
+        (view_width, "WIDTHS"),
+        (net_size, "FACTORS"),
+        (density, "DENSITIES"),
+        (cvr_weight, "WEIGHTS"),
+    ],
+)
+def test_a_sweeps_points_are_what_they_say(module, values, monkeypatch, tmp_path):
+    """Nothing is trained: the points are looked at where they would be."""
+    asked = {}
+
+    def write(context, series, levels, **about):
+        asked.update(series)
+        return ""
+
+    monkeypatch.setattr(sweeps, "write", write)
+    name = module.__name__.removeprefix("experiments.")
+    assert run.main([name, *TINY, "--workdir", str(tmp_path), "--seeds", "1"]) == 0
+    for points in asked.values():
+        assert [point.x for point in points] == list(getattr(module, values))
+    configs = [p.ablation.config for points in asked.values() for p in points]
+    read = {
+        "WIDTHS": lambda c: c.model.own_dim,
+        "FACTORS": lambda c: c.model.hidden[0] / 16,
+        "DENSITIES": lambda c: c.pruning.final_density,
+        "WEIGHTS": lambda c: c.training.cvr_weight,
+    }[values]
+    assert {read(config) for config in configs} == set(getattr(module, values))
+    assert len({p.ablation.module for ps in asked.values() for p in ps}) == len(configs)
+
+
+@pytest.mark.parametrize("given", ["nothing", "click click"])
+def test_tasks_of_other_names_are_refused(given, capsys, tmp_path):
+    names = ["--training.tasks", *given.split()]
+    where = ["--workdir", str(tmp_path)]
+    assert run.main(["lt4rec.hard_sharing_trunk", *TINY, *where, *names]) == 1
+    error = capsys.readouterr().err
+    assert given in error and "'follow'" in error
+
+
+def test_status_tells_what_is_done_and_left(command, tmp_path):
+    command("lt4rec.s_weight", tmp_path)
+    found = status.read(tmp_path)
+    assert found.name == "lt4rec.s_weight" and found.holder is None
+    assert found.rows["lt4rec.s_weight"][0] == [0] and found.searches == 2
+    assert found.plan["done"] == found.plan["trainings"] == 5
+    text = status.to_text(found, now=0)
+    assert "1 of 1" in text and "nothing is left" in text
+
+
+def test_status_of_a_study_that_was_stopped():
+    plan = {"trainings": 10, "done": 4, "now": "", "seeds": [0, 1]}
+    plan |= {"started": 1000.0, "updated": 1400.0}
+    found = status.Status("x", {"x.a": ([0], 61.0), "x.b": ([], 0)}, 1, plan, None)
+    text = status.to_text(found, now=9e9)
+    assert "1 of 2" in text and "1:01" in text
+    assert "4 of 10 trainings in 6:40; about 10:00 left" in text
+    assert "the same command goes on" in text
+    busy = found._replace(holder="process 7", plan={**plan, "now": "x.b seed 0 joint"})
+    text = status.to_text(busy, now=1200.0)
+    assert "in 3:20" in text and "now x.b seed 0 joint (process 7)" in text
+
+
+def test_status_of_another_folder_is_an_error(tmp_path, capsys):
+    assert status.main([str(tmp_path)]) == 1
+    assert "no work directory" in capsys.readouterr().err
