@@ -4,9 +4,10 @@ python -m experiments.redraw
 python -m experiments.redraw experiments/results/video_feed --out elsewhere
 
 For each `table2.json`, `figure4.json`, `interval.json`, … the Markdown and the PNG of
-its name, beside it; for `conflict.json`, `sharing.json` and `contrasts.json` their
-figures. Maps of masks need the masks themselves, which are in a run's work
-directory and not among results: `masks.png` stays as it is.
+its name, beside it; for `conflict.json` and `answers.json` what they say, and for
+analyses (`sharing.json`, `contrasts.json`, `online.json`) their figures. Maps of masks
+need the masks themselves, which are in a run's work directory and not among results:
+`masks.png` stays as it is.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from experiments import (
     conflict_figures,
     contrast_figures,
     figures,
+    online_figures,
     rendering,
     sharing_figures,
     sweep_figures,
 )
+from experiments.lt4rec import conflict, questions
 from experiments.report import results
 from experiments.report.document import section_markdown
 from experiments.workdir import read_json
@@ -75,7 +78,7 @@ def redraw(path: Path, folder: Path) -> list[str]:
     if results.kind(result) is None:
         return draw_analysis(result, path.stem, folder)
     markdown, picture = folder / f"{path.stem}.md", folder / f"{path.stem}.png"
-    markdown.write_text(to_markdown(result), encoding="utf-8")
+    write_text(to_markdown(result), markdown)
     return [markdown.name] + ([picture.name] if draw(result, picture) else [])
 
 
@@ -113,10 +116,22 @@ def draw(result: Mapping[str, Any], path: Path) -> bool:
 
 
 def draw_analysis(result: Mapping[str, Any], name: str, folder: Path) -> list[str]:
-    """Draws the figures of a study that answers a question of its own; their names."""
+    """Draws the figures of a study that answers a question of its own, and what it
+    says in words; their names."""
     if "worlds" in result:
+        write_text(conflict.to_markdown(result), folder / f"{name}.md")
         conflict_figures.draw(result, folder)
-        return sorted(path.name for path in folder.glob("conflict*.png"))
+        return [
+            f"{name}.md",
+            *sorted(path.name for path in folder.glob("conflict*.png")),
+        ]
+    if "answers" in result:
+        text = questions.to_text(result["answers"], result["command"])
+        write_text(text, folder / f"{name}.md")
+        return [f"{name}.md"]
+    if "weightings" in result:
+        online_figures.draw(result, folder / f"{name}.png")
+        return [f"{name}.png"]
     if "cosine" in result:
         return sharing_figures.draw(result, folder)
     if result.get("found") and "contrasts" in result:
@@ -124,6 +139,10 @@ def draw_analysis(result: Mapping[str, Any], name: str, folder: Path) -> list[st
         contrast_figures.contrast_figure(result["found"], result["metrics"], picture)
         return [picture.name]
     return ["nothing to draw"]
+
+
+def write_text(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -91,9 +91,10 @@ def run(context: tables.Context) -> str:
         "worlds": compare(found, list(metrics)),
     }
     write_json(context.workdir / "conflict.json", result)
+    (context.workdir / "conflict.md").write_text(to_markdown(result), encoding="utf-8")
     conflict_figures.draw(result, context.workdir)
     where = (
-        f"written to {context.workdir}: conflict.json, conflict.png,"
+        f"written to {context.workdir}: conflict.json, conflict.md, conflict.png,"
         " conflict_difference.png, conflict_best.png, rows/"
     )
     return f"{to_text(result)}\n\n{where}\n"
@@ -169,7 +170,7 @@ def compare(
     return worlds
 
 
-def to_text(result: Mapping[str, Any]) -> str:
+def to_text(result: Mapping[str, Any], *, markdown: bool = False) -> str:
     """A grid a metric: a row a world, a column a method, differences to base."""
     parts = []
     for metric, title in result["metrics"].items():
@@ -185,8 +186,17 @@ def to_text(result: Mapping[str, Any]) -> str:
                 cells = [_cell(w["rows"][name][metric]) for w in worlds]
                 columns.append([name, *cells])
         parts.append(f"{title}, change to base (* p < .05 after Holm's correction)")
-        parts.append(grid(columns, markdown=False))
+        parts.append(grid(columns, markdown=markdown))
     return "\n\n".join(parts)
+
+
+def to_markdown(result: Mapping[str, Any]) -> str:
+    """The map as `conflict.md`."""
+    seeds = ", ".join(map(str, result["seeds"]))
+    return (
+        f"# {result['figure']} on {result['data']}\n\n{to_text(result, markdown=True)}"
+        f"\n\nSeeds {seeds}.\n\n`{result['command']}`\n"
+    )
 
 
 def _cell(found: Mapping[str, Any]) -> str:
