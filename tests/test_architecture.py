@@ -13,7 +13,7 @@ FILES = sorted(
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 LAYERS = (
     {"types"},
-    {"keys"},
+    {"keys", "distributed", "sharding"},
     {
         "masks",
         "mask_controls",
@@ -31,7 +31,7 @@ LAYERS = (
         "guard",
         "sealed",
     },
-    {"models", "data", "sparse"},
+    {"models", "data", "sparse", "table_shards"},
     {"serving"},
     {"score"},
     {"setup"},
