@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from experiments import study, sweep_figures
 from experiments.ablation import Ablation, Row
 from experiments.config import Config
-from experiments.rendering import grid
-from experiments.report import RowResult
+from experiments.report import RowResult, results
+from experiments.report.document import section_text
 from experiments.statistics import mean_interval
 from experiments.tables import Context
 from experiments.workdir import write_json
@@ -172,35 +172,6 @@ def keep(context: Context, result: Mapping[str, Any], file: str) -> str:
     }
     write_json(context.workdir / f"{file}.json", result)
     sweep_figures.sweep_figure(result, context.workdir / f"{file}.png")
+    text = section_text(results.section(result))
     where = f"written to {context.workdir}: {file}.json, {file}.png, rows/"
-    return f"{to_text(result)}\n\n{where}\n"
-
-
-def to_text(result: Mapping[str, Any]) -> str:
-    """A grid a metric: a row a place on the axis, a column a series."""
-    parts = []
-    for metric, title in result["metrics"].items():
-        series = {
-            name: {point["x"]: point for point in points}
-            for name, points in result["series"].items()
-            if any(metric in point["metrics"] for point in points)
-        }
-        places = sorted({x for points in series.values() for x in points})
-        columns = [[f"{title}, {result['x']}", *(f"{x:g}" for x in places)]]
-        for name, points in series.items():
-            columns.append([name, *(_cell(points.get(x), metric) for x in places)])
-        levels = [
-            f"{name} {_cell(point, metric)}"
-            for name, point in result["levels"].items()
-            if metric in point["metrics"]
-        ]
-        parts.append("\n".join([grid(columns, markdown=False), ", ".join(levels)]))
-    return "\n\n".join(parts)
-
-
-def _cell(point: Mapping[str, Any] | None, metric: str) -> str:
-    found = point and point["metrics"].get(metric)
-    if not found or found["mean"] is None:
-        return "–"
-    half = found["ci95"] and (found["ci95"][1] - found["ci95"][0]) / 2
-    return f"{found['mean']:.4f}" + (f" ± {half:.4f}" if half else "")
+    return f"{text}\n\n{where}\n"

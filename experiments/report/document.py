@@ -128,6 +128,15 @@ def section_markdown(section: Section, level: int, pictures: str = "") -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def section_text(section: Section) -> str:
+    """A section's tables for a terminal."""
+    texts = [
+        "\n".join([table.caption, "", grid(table.columns, markdown=False)])
+        for table in section.grids
+    ]
+    return "\n\n".join(texts)
+
+
 def grid(columns: Sequence[Sequence[str]], *, markdown: bool) -> str:
     """Lines of padded columns, each a header with its cells; numbers to the right."""
     if markdown:
