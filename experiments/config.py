@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from experiments.hosts import MeshConfig
 from experiments.views import View
 from experiments.workdir import Resume
 from jaxmtl import mask_controls, models, row_optim
@@ -263,6 +264,7 @@ class Config:
       training: joint and single-task training.
       pruning: the search for tickets.
       checkpoint: how a training under way is kept.
+      mesh: the devices it is split over.
       resume: whether the work directory may (`auto`), `must` or must `never` hold a
         run to go on with.
       on_nonfinite: whether a step whose loss or gradient is not finite ends the run
@@ -275,6 +277,7 @@ class Config:
     training: TrainingConfig = TrainingConfig()
     pruning: PruningConfig = PruningConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    mesh: MeshConfig = MeshConfig()
     resume: Resume = "auto"
     on_nonfinite: OnNonFinite = "stop"
 
@@ -368,7 +371,7 @@ def as_json(config: Config) -> dict:
         return str(value) if isinstance(value, Path) else value
 
     result = plain(dataclasses.asdict(config))
-    for name in ("checkpoint", "resume", "on_nonfinite"):
+    for name in ("checkpoint", "mesh", "resume", "on_nonfinite"):
         del result[name]  # how a run goes, and not what is trained
     for name in ("cache", "allow_leaks"):
         del result["data"][name]  # they change no number

@@ -21,6 +21,7 @@ import tyro
 
 from experiments import (
     ablation,
+    hosts,
     reporting,
     sizes,
     sources,
@@ -119,6 +120,7 @@ def _run(name: str, preset: Preset, rest: Sequence[str], argv: Sequence[str]) ->
         raise ValueError(f"--seeds is {options.seeds}; give 1 or more")
 
     options.config.check()
+    hosts.start(options.config.mesh)
     chosen = tuned.read(options.tuned) if options.tuned else tuned.NOTHING
     tuned.check_seeds(chosen, range(options.seeds))
     data_config = options.config.data
@@ -139,7 +141,10 @@ def _run(name: str, preset: Preset, rest: Sequence[str], argv: Sequence[str]) ->
             for seed in range(options.seeds):
                 study.find_checkpoint(row.config.training.init_from, seed)
     described = _describe(name, options.config, ablations, data)
-    with claim(workdir, described, options.config.resume), stopping.on_signals():
+    claimed = hosts.claimed(
+        workdir, lambda: claim(workdir, described, options.config.resume)
+    )
+    with claimed as workdir, stopping.on_signals():
         for row in ablations:
             _say(f"{row.module}: {sizes.describe(row.config, data)}")
         monitor = Monitor(workdir, range(options.seeds))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 from experiments.config import Config
-from jaxmtl import spaces
+from jaxmtl import sharding, spaces
 from jaxmtl.data.batches import Plan
 from jaxmtl.data.store import Dataset
 from jaxmtl.optim import Adam
 from jaxmtl.setup import Conflict, Setup
-from jaxmtl.types import IMPRESSION, Schema
+from jaxmtl.types import IMPRESSION, Rows, Schema
 
 
 def task_names(config: Config, schema: Schema) -> tuple[str, ...]:
@@ -90,6 +90,7 @@ def make_setup(
         spaces=getattr(model.options, "spaces", training.spaces),
         net_tasks=net_tasks if set(net_tasks) > set(tasks) else (),
         masked=config.pruning.masks != "none",
+        mesh=sharding.make_mesh(config.mesh.devices),
     )
     return dataclasses.replace(setup, positive_weights=_weights(config, data, setup))
 
@@ -111,16 +112,27 @@ def _weights(
     return tuple(found)
 
 
+def rows_of(data: Dataset, split: str, setup: Setup) -> Rows:
+    """A split where its trainings read it: on the device, on the host for a mesh."""
+    return data.splits[split] if setup.mesh else data.on_device(split)
+
+
 def make_plan(config: Config, data: Dataset, setup: Setup) -> Plan:
-    """The batches of a training."""
-    train = data.splits["train"]
+    """The batches of a training.
+
+    Raises:
+      ValueError: their size does not fit the log, or the devices.
+    """
+    size, train = config.training.batch_size, data.splits["train"]
+    sharding.check_divides(size, setup.mesh, "--training.batch-size: a batch")
     labels = spaces.with_joint(data.schema, train.labels)
     return Plan(
         train._replace(labels=labels),
         setup.learned,
-        config.training.batch_size,
+        size,
         summed=setup.summed,
         passes={data.schema.cvr: config.training.cvr_passes},
+        devices=setup.mesh.size if setup.mesh else 1,
     )
 
 

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator
 
+from jaxmtl.distributed import any_of_all
 from jaxmtl.resume import Stopped
 
 EXIT_CODE = 75
@@ -28,8 +29,11 @@ def requested() -> bool:
 
 
 def check() -> None:
-    """Raises Stopped where a signal asked for it; for places with nothing to save."""
-    if requested():
+    """Raises Stopped where a signal asked for it; for places with nothing to save.
+
+    A signal to any process of a run is one to all.
+    """
+    if any(any_of_all(requested())):
         raise Stopped
 
 

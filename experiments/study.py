@@ -22,6 +22,7 @@ from experiments.setup import (
     make_setup,
     not_applicable,
     role,
+    rows_of,
     task_names,
 )
 from experiments.statistics import bootstrap_users, resample_users
@@ -31,12 +32,13 @@ from experiments.workdir import (
     write_arrays,
     write_json,
 )
-from jaxmtl import checkpoint, mask_controls, masks, tickets
+from jaxmtl import checkpoint, embedding, mask_controls, masks, tickets
 from jaxmtl.data.store import Dataset
 from jaxmtl.fit import EpochRecord, Fit, Keeper, fit
 from jaxmtl.keys import named
 from jaxmtl.metrics import Metric
 from jaxmtl.setup import Setup
+from jaxmtl.table_shards import portable
 from jaxmtl.train import (
     Snapshot,
     TrainState,
@@ -179,8 +181,8 @@ def train(
         _start(config, data, ready.setup, seed),
         ready.task_masks,
         plan=make_plan(config, data, ready.setup),
-        train=data.on_device("train"),
-        validation=data.on_device("validation"),
+        train=rows_of(data, "train", ready.setup),
+        validation=rows_of(data, "validation", ready.setup),
         seed=seed,
         epochs=config.training.epochs,
         patience=config.training.patience,
@@ -200,7 +202,7 @@ def _run_seed(
     folder = _seed_file(workdir, ablation, seed).parent
     keeper = progress.keep(_progress_folder(workdir, ablation, seed), setup, config)
     searching = time.monotonic() - started
-    test = data.on_device("test")
+    test = rows_of(data, "test", setup)
     own_best = progress.OwnBest(setup, task_masks, test, keeper.aside)
     with (
         monitor.training(ablation.module, seed, "joint") as on_epoch,
@@ -214,6 +216,8 @@ def _run_seed(
 
         result = train(config, ready, seed, data, after_epoch, keeper)
     predictions = predict_all(setup, result.best, task_masks, test)
+    rows = embedding.vocabulary_rows(data.schema)
+    result = result._replace(best=portable(setup.mesh, result.best, rows))
     metrics = scores.score(data, "test", predictions)
     alone = scores.score(data, "test", own_best.predictions)
     metrics |= {

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from experiments import progress, ticket_files
 from experiments.config import Config, as_json
 from experiments.monitor import Monitor
-from experiments.setup import make_plan, make_setup, role, task_names
+from experiments.setup import make_plan, make_setup, role, rows_of, task_names
 from jaxmtl import masks, pruning, tickets
 from jaxmtl.data.store import Dataset
 from jaxmtl.fit import fit
@@ -177,7 +177,7 @@ def _warm(config: Config, data: Dataset, seed: int, key: Key) -> Snapshot:
         config.pruning.rewind_step,
         0,
     )
-    train = data.on_device("train")
+    train = rows_of(data, "train", setup)
     while left > 0:
         epoch += 1
         orders = {kind: o[:left] for kind, o in plan.orders(seed, epoch).items()}
@@ -237,8 +237,8 @@ def _search(
                 state,
                 {task: mask},
                 plan=make_plan(config, data, setup),
-                train=data.on_device("train"),
-                validation=data.on_device("validation"),
+                train=rows_of(data, "train", setup),
+                validation=rows_of(data, "validation", setup),
                 seed=seed,
                 epochs=config.pruning.epochs,
                 patience=config.pruning.patience,

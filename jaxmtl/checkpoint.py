@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shutil
 import warnings
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxmtl import masks
+from jaxmtl import distributed, masks, table_shards
 from jaxmtl.setup import Setup
 from jaxmtl.train import Snapshot, make_init, snapshot_of
 from jaxmtl.types import Mask
@@ -23,34 +24,49 @@ def save(folder: Path, snapshot: Snapshot, task_masks: dict[str, Mask | None]) -
     """Writes a snapshot and its masks; replaces what the folder held.
 
     Orbax writes under a temporary name and renames, so the folder is whole. A task
-    without a mask is written with one that keeps everything.
+    without a mask is written with one that keeps everything. Of several processes the
+    first alone writes.
+
+    Args:
+      folder: where.
+      snapshot: of one device, or made `table_shards.portable`.
+      task_masks: task -> mask.
     """
+    if not distributed.is_first():
+        return
     task_masks = {
         task: masks.full(snapshot.net, task) if mask is None else mask
         for task, mask in task_masks.items()
     }
     tree = {"tables": snapshot.tables, "net": snapshot.net, "masks": task_masks}
+    # What lies on a device, Orbax takes to be shared by all processes.
+    tree = jax.tree.map(np.asarray, tree)
     for left in folder.parent.glob(f"{folder.name}.orbax-checkpoint-tmp*"):
         shutil.rmtree(left)  # by a run that was killed here
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         saved = {"tree": tree, "sha256": _sha256(tree)}
         checkpointer.save(folder.absolute(), saved, force=True)
 
 
 def restore(folder: Path, setup: Setup) -> tuple[Snapshot, dict[str, Mask]]:
-    """Reads what `save` wrote for a net of this setup.
+    """Reads what `save` wrote for a net of this setup, onto the setup's devices.
 
     Raises:
       ValueError: the folder is missing, damaged or of another architecture.
     """
-    state = jax.eval_shape(make_init(setup), jax.random.key(0))
+    plain = dataclasses.replace(setup, mesh=None)
+    state = jax.eval_shape(make_init(plain), jax.random.key(0))
     snapshot = jax.eval_shape(snapshot_of, state)
     full = jax.eval_shape(
         lambda net: {task: masks.full(net, task) for task in setup.tasks}, state.net
     )
     like = {"tables": snapshot.tables, "net": snapshot.net, "masks": full}
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    like = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like
+    )
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             saved = checkpointer.restore(
                 folder.absolute(), {"tree": like, "sha256": _sha256({})}
             )
@@ -65,8 +81,9 @@ def restore(folder: Path, setup: Setup) -> tuple[Snapshot, dict[str, Mask]]:
             f"checkpoint {folder} is damaged: its arrays are not those that were saved;"
             " delete it and train again"
         )
-    tree = jax.tree.map(jnp.asarray, tree)
-    return Snapshot(tree["tables"], tree["net"]), tree["masks"]
+    snapshot = Snapshot(tree["tables"], tree["net"])
+    task_masks = jax.tree.map(jnp.asarray, tree["masks"])
+    return table_shards.placed(setup.mesh, snapshot), task_masks
 
 
 def read_unverified(folder: Path) -> dict[str, np.ndarray]:
@@ -77,6 +94,19 @@ def read_unverified(folder: Path) -> dict[str, np.ndarray]:
         tree = checkpointer.restore(folder.absolute())
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {masks.path_name(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """One that waits for no other process: each reads for itself, the first writes."""
+    process = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=process,
+        active_processes={process},
+        barrier_sync_key_prefix=f"process{process}",
+    )
+    if jax.process_count() == 1:
+        return ocp.StandardCheckpointer()
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
 
 def _sha256(tree: Any) -> np.ndarray:

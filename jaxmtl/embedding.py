@@ -20,6 +20,9 @@ import numpy as np
 from jaxmtl.row_optim import RowOptimiser, Slots
 from jaxmtl.types import PADDING, UNKNOWN, Array, Key, Schema
 
+NOWHERE = np.iinfo(np.int32).max
+"""Where padding is in a stacked table: out of range, whatever its size."""
+
 
 class Table(NamedTuple):
     """One stacked table and the state of its optimiser.
@@ -59,14 +62,28 @@ def _first_rows(schema: Schema) -> dict[str, int]:
 
 
 def init(
-    key: Key, schema: Schema, dim: int, scale: float, optimiser: RowOptimiser
+    key: Key,
+    schema: Schema,
+    dim: int,
+    scale: float,
+    optimiser: RowOptimiser,
+    size: int | None = None,
 ) -> Table:
     """Normal rows of deviation `scale`, and the optimiser's empty slots.
 
     The rows of unknown ids start at zero: a vocabulary may have none in training,
     and a random vector there would speak for whatever comes later.
+
+    Args:
+      key: of the rows; a row's values depend on it and its number alone.
+      schema: what the rows stand for.
+      dim: width.
+      scale: standard deviation.
+      optimiser: of the table.
+      size: rows altogether, where there are more than the schema's: no id reaches
+        those.
     """
-    size = vocabulary_rows(schema)
+    size = size or vocabulary_rows(schema)
     rows = scale * jax.random.normal(key, (size, dim))
     unknown = jnp.asarray(list(_first_rows(schema).values()), jnp.int32) + UNKNOWN
     rows = rows.at[unknown].set(0)
@@ -75,7 +92,7 @@ def init(
 
 
 def stacked_ids(schema: Schema, ids: Array) -> Array:
-    """Row numbers in the stacked table; padding becomes its size, out of range.
+    """Row numbers in the stacked table; padding becomes `NOWHERE`.
 
     Args:
       schema: fields and vocabularies.
@@ -84,7 +101,7 @@ def stacked_ids(schema: Schema, ids: Array) -> Array:
     first = _first_rows(schema)
     offsets = [first[f.vocabulary] for f in schema.fields for _ in range(f.slots)]
     shifted = ids + jnp.asarray(np.asarray(offsets, np.int32))
-    return jnp.where(ids == PADDING, vocabulary_rows(schema), shifted)
+    return jnp.where(ids == PADDING, NOWHERE, shifted)
 
 
 def gather(rows: Array, ids: Array) -> Array:

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from jaxmtl import metrics
+from jaxmtl import metrics, sharding
 from jaxmtl.data.batches import Plan
 from jaxmtl.guard import BadBatch, NonFiniteLoss, bad_steps
 from jaxmtl.setup import Setup
@@ -161,8 +161,8 @@ def fit(
       state: where to start; donated.
       task_masks: task -> mask.
       plan: the batches of the training split.
-      train: training rows on the device.
-      validation: validation rows on the device.
+      train: training rows on the device; on the host for a mesh.
+      validation: validation rows, likewise.
       seed: of the order of the data, together with the epoch.
       epochs: the most there may be, at least 1.
       patience: epochs without a smaller regret before stopping.
@@ -179,6 +179,7 @@ def fit(
     """
     epoch_program = make_epoch(setup)
     gates = make_gates(setup, state.net, task_masks)
+    task_masks, gates = sharding.copy_to_all(setup.mesh, (task_masks, gates))
     labels = {name: np.asarray(column) for name, column in validation.labels.items()}
     labels = with_joint(setup.schema, labels)
     progress = keeper.restore() if keeper else None

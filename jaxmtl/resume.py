@@ -2,11 +2,13 @@
 
 Progress is copied to the host between two chunks of steps and written by a thread,
 so training waits for a copy and not for the disk. The two newest are kept: where one
-is damaged the training goes on from the other, and says so.
+is damaged the training goes on from the other, and says so. What is written is the same
+whatever the mesh, so a training may go on with another number of devices.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import threading
@@ -16,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxmtl import sealed
+from jaxmtl import distributed, embedding, sealed, table_shards
 from jaxmtl.fit import EpochRecord, Progress
 from jaxmtl.setup import Setup
 from jaxmtl.train import make_init, snapshot_of
@@ -89,8 +90,10 @@ class Folder:
         Raises:
           Stopped: asked to stop; the progress is on disk, or `say` was told why not.
         """
-        must_stop = self._wants_stop()
-        if must_stop or time.monotonic() - self._saved >= self._every:
+        is_time = time.monotonic() - self._saved >= self._every
+        # Tables split over processes take all of them to save.
+        must_stop, is_time = distributed.any_of_all(self._wants_stop(), is_time)
+        if must_stop or is_time:
             self._saved = time.monotonic()
             self.wait()
             # Copies: the state is donated to the next chunk while they are written.
@@ -135,26 +138,32 @@ class Folder:
             "history": [record._asdict() for record in progress.history],
             "seconds": self.seconds,
         }
-        best = {} if progress.best is None else _named("best", progress.best)
+        rows = embedding.vocabulary_rows(self._setup.schema)
+        whole = lambda tree: table_shards.portable(self._setup.mesh, tree, rows)
+        best = {} if progress.best is None else _named("best", whole(progress.best))
         return {
             "about": np.frombuffer(json.dumps(about).encode(), np.uint8),
-            **_named("state", progress.state),
+            **_named("state", whole(progress.state)),
             **best,
             **{f"losses/{task}": column for task, column in progress.losses.items()},
             **{f"aside/{name}": array for name, array in self.aside.items()},
         }
 
     def _unpack(self, arrays: Mapping[str, np.ndarray]) -> Progress:
-        like = jax.eval_shape(make_init(self._setup), jax.random.key(0))
+        mesh, plain = self._setup.mesh, dataclasses.replace(self._setup, mesh=None)
+        like = jax.eval_shape(make_init(plain), jax.random.key(0))
         try:
             about = json.loads(arrays["about"].tobytes())
             history = tuple(EpochRecord(**record) for record in about["history"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"progress of another version: {error}") from error
         best = jax.eval_shape(snapshot_of, like)
+        on_device = lambda name, like: table_shards.placed(
+            mesh, _filled(name, like, arrays)
+        )
         progress = Progress(
-            _filled("state", like, arrays),
-            _filled("best", best, arrays) if history else None,
+            on_device("state", like),
+            on_device("best", best) if history else None,
             _below("losses/", arrays),
             history,
         )
@@ -169,7 +178,7 @@ def _named(name: str, tree: Any) -> dict[str, Any]:
 
 
 def _filled(name: str, like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    """A tree like `like` of the arrays that `_named` called so, on the device."""
+    """A tree like `like` of the arrays that `_named` called so."""
 
     def leaf(path, expected):
         key = name + jax.tree_util.keystr(path)
@@ -179,7 +188,7 @@ def _filled(name: str, like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
             expected.dtype,
         ):
             raise ValueError(f"the progress saved has no {key} of {expected}")
-        return jnp.array(found)
+        return found
 
     return jax.tree_util.tree_map_with_path(leaf, like)
 

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from jaxmtl import losses, models, optim, row_optim, spaces
 from jaxmtl.data.batches import EVERY
@@ -111,6 +112,8 @@ class Setup:
         and losses are float32 in either.
       masked: whether tasks see the net through masks. Without, one pass through
         the net serves all tasks of a step, and masks are None.
+      mesh: the devices that batches and tables are split over (`jaxmtl.sharding`);
+        None = one device.
     """
 
     schema: Schema
@@ -133,6 +136,7 @@ class Setup:
     table_learning_rate: Array | float | None = None
     precision: Precision = "float32"
     masked: bool = True
+    mesh: Mesh | None = None
 
     def __post_init__(self):
         choices = {

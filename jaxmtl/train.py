@@ -4,6 +4,10 @@
 setups that are equal but for their numbers share one compiled program. Those, masks
 and gates are arguments: the rounds of a ticket search, all masks of an ablation and
 the learning rates that a tuner tries run through it unchanged.
+
+On a mesh (`Setup.mesh`) the same step runs with its batch and its tables split over
+devices, the rest copied (`jaxmtl.sharding`). Rows then stay on the host, from where
+each process takes the part of a batch that its own devices need.
 """
 
 from __future__ import annotations
@@ -17,7 +21,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmtl import embedding, guard, losses, masks, optim, outputs, spaces
+from jaxmtl import (
+    embedding,
+    guard,
+    losses,
+    masks,
+    optim,
+    outputs,
+    sharding,
+    spaces,
+    table_shards,
+)
 from jaxmtl.data.batches import EVERY
 from jaxmtl.keys import named
 from jaxmtl.setup import SHARED, Setup
@@ -115,6 +129,7 @@ def _make_init(setup: Setup) -> Callable[[Key], TrainState]:
     @functools.partial(jax.jit, compiler_options=options)
     def init(key: Key) -> TrainState:
         dims = {SHARED: setup.dim, **dict(setup.own_dims)}
+        size = sharding.padded(embedding.vocabulary_rows(setup.schema), setup.mesh)
         tables = {
             stack: embedding.init(
                 named(key, "table", stack),
@@ -122,6 +137,7 @@ def _make_init(setup: Setup) -> Callable[[Key], TrainState]:
                 dim,
                 setup.init_scale,
                 setup.row_optimiser,
+                size,
             )
             for stack, dim in dims.items()
         }
@@ -131,7 +147,8 @@ def _make_init(setup: Setup) -> Callable[[Key], TrainState]:
             moments = {kind: optim.init(net, gate) for kind, gate in gates.items()}
         else:
             moments = {EVERY: optim.init(net, next(iter(gates.values())))}
-        return TrainState(jnp.zeros((), jnp.int32), tables, net, moments)
+        state = TrainState(jnp.zeros((), jnp.int32), tables, net, moments)
+        return table_shards.constrain(setup.mesh, state)
 
     return init
 
@@ -143,7 +160,7 @@ def make_step(setup: Setup, kind: str) -> Callable[..., tuple]:
     Losses are means over the rows that count. A batch without any moves nothing, nor
     does one whose losses or gradients are not finite: a loss says so (`guard`).
     """
-    names, learned = setup.kinds[kind], setup.learned
+    names, learned, mesh = setup.kinds[kind], setup.learned, setup.mesh
     row_optimiser, table_rate = setup.row_optimiser, setup.table_rate
     loss_names, weights = dict(setup.task_losses), dict(setup.task_weights)
     positives = dict(setup.positive_weights)
@@ -183,7 +200,7 @@ def make_step(setup: Setup, kind: str) -> Callable[..., tuple]:
             for s, ids in counted.items()
         }
         blocks = {
-            s: embedding.read(row_optimiser, state.tables[s], ids, table_rate)
+            s: table_shards.read(mesh, row_optimiser, state.tables[s], ids, table_rate)
             for s, ids in stacked.items()
         }
         gathered = {
@@ -196,8 +213,9 @@ def make_step(setup: Setup, kind: str) -> Callable[..., tuple]:
         # Without any id, as with closed gates, a step moves nothing.
         sound = guard.is_sound(means, (net_gradient, row_gradients))
         means = guard.flagged(means, sound)
-        nowhere = embedding.vocabulary_rows(setup.schema)
-        stacked = {s: jnp.where(sound, ids, nowhere) for s, ids in stacked.items()}
+        stacked = {
+            s: jnp.where(sound, ids, embedding.NOWHERE) for s, ids in stacked.items()
+        }
         any_row = sound & jnp.any(inside[SHARED])
         net, moments = optim.update(
             setup.adam,
@@ -207,7 +225,8 @@ def make_step(setup: Setup, kind: str) -> Callable[..., tuple]:
             jax.tree.map(lambda gate: gate & any_row, gates),
         )
         tables = {
-            s: embedding.update(
+            s: table_shards.update(
+                mesh,
                 row_optimiser,
                 state.tables[s],
                 stacked[s],
@@ -245,18 +264,34 @@ def make_epoch(setup: Setup) -> Callable[..., tuple[TrainState, dict[str, Array]
       state: donated, so copy what you keep.
       masks: task -> mask.
       gates: kind of step -> gates (`make_gates`).
-      rows: the training split, on the device.
-      orders: kind -> int32 [steps, size] (`Plan.orders`).
+      rows: the training split, on the device; on the host for a mesh.
+      orders: kind -> int32 [steps, size] (`Plan.orders`). A mesh must divide sizes.
 
     Returns:
       The state, all rows of its tables up to date, and task -> float32 [steps] mean
       losses.
     """
-    return functools.partial(_make_epoch(setup.structure()), setup.numbers())
+    program = functools.partial(epoch_program(setup.structure()), setup.numbers())
+    mesh = setup.mesh
+    if mesh is None:
+        return program
+
+    def on_mesh(state, task_masks, gates, rows, orders):
+        task_masks, gates = sharding.copy_to_all(mesh, (task_masks, gates))
+        batches = sharding.split_epoch(mesh, rows, orders)
+        return program(state, task_masks, gates, None, batches)
+
+    return on_mesh
 
 
 @functools.lru_cache(maxsize=64)
-def _make_epoch(structure: Setup) -> Callable[..., tuple]:
+def epoch_program(structure: Setup) -> Callable[..., tuple]:
+    """The compiled program of `make_epoch`: (numbers, state, masks, gates, …).
+
+    Rows and orders follow; on a mesh, None and the batches on its devices
+    (`sharding.split_epoch`).
+    """
+
     @functools.partial(jax.jit, donate_argnums=1)
     def epoch(numbers, state, task_masks, gates, rows, orders):
         setup = structure.with_numbers(numbers)
@@ -265,17 +300,20 @@ def _make_epoch(structure: Setup) -> Callable[..., tuple]:
         def body(state, order):
             means = {}
             for kind, step in steps.items():
-                batch = take(rows, order[kind])
+                batch = order[kind] if rows is None else take(rows, order[kind])
                 state, loss = step(state, task_masks, gates[kind], batch)
                 means |= loss
             return state, means
 
         state, means = jax.lax.scan(body, state, orders)
-        settle = functools.partial(
-            embedding.settle, setup.row_optimiser, learning_rate=setup.table_rate
-        )
-        tables = {stack: settle(table) for stack, table in state.tables.items()}
-        return state._replace(tables=tables), means
+        tables = {
+            stack: table_shards.settle(
+                setup.mesh, setup.row_optimiser, table, setup.table_rate
+            )
+            for stack, table in state.tables.items()
+        }
+        state = table_shards.constrain(setup.mesh, state._replace(tables=tables))
+        return state, sharding.shown(setup.mesh, means)
 
     return epoch
 
@@ -283,7 +321,8 @@ def _make_epoch(structure: Setup) -> Callable[..., tuple]:
 def make_predict(setup: Setup) -> Callable[..., dict[str, Array]]:
     """predict(snapshot, masks, rows, index) -> task -> predictions [index].
 
-    Joint tasks too, as `outputs.predictions` names them.
+    Joint tasks too, as `outputs.predictions` names them. Rows are on the device; on
+    the host for a mesh, which must divide the length of `index`.
     """
     conflict = setup.conflict
     if conflict and not conflict.shifts(setup.schema.task(conflict.task)):
@@ -295,23 +334,34 @@ def make_predict(setup: Setup) -> Callable[..., dict[str, Array]]:
         summed=setup.summed and setup.needs_funnel,
         tables="sgd",
     )
-    return functools.partial(_make_predict(plain.structure()), plain.numbers())
+    program = functools.partial(_make_predict(plain.structure()), plain.numbers())
+    mesh = setup.mesh
+    if mesh is None:
+        return program
+
+    def on_mesh(snapshot, task_masks, rows, index):
+        batch = sharding.split_batches(mesh, rows, index)
+        return program(snapshot, sharding.copy_to_all(mesh, task_masks), None, batch)
+
+    return on_mesh
 
 
 @functools.lru_cache(maxsize=64)
 def _make_predict(structure: Setup) -> Callable[..., dict[str, Array]]:
     @jax.jit
-    def predict(numbers, snapshot: Snapshot, task_masks, rows: Rows, index: Array):
+    def predict(numbers, snapshot: Snapshot, task_masks, rows, index):
         setup = structure.with_numbers(numbers)
-        batch = take(rows, index)
-        stacked = embedding.stacked_ids(setup.schema, batch.rows.ids)
+        mesh, batch = setup.mesh, index if rows is None else take(rows, index)
+        ids = embedding.stacked_ids(setup.schema, batch.rows.ids)
         gathered = {
-            stack: embedding.gather(part, stacked)
+            stack: table_shards.gather(mesh, part, ids.reshape(-1)).reshape(
+                *ids.shape, -1
+            )
             for stack, part in snapshot.tables.items()
         }
         features = features_of(setup, gathered, batch.rows)
         raw = outputs.forward(setup, snapshot.net, task_masks, features, setup.tasks)
-        return outputs.predictions(setup, raw.logits)
+        return sharding.shown(mesh, outputs.predictions(setup, raw.logits))
 
     return predict
 
@@ -325,6 +375,7 @@ def predict_all(
 ) -> dict[str, np.ndarray]:
     """Task, joint ones too -> float32 predictions for every row, in equal chunks."""
     predict, n = make_predict(setup), rows.num_rows
+    chunk = sharding.padded(chunk, setup.mesh)
     parts = []
     for at in range(0, n, chunk):
         index = np.arange(at, at + chunk, dtype=np.int32)

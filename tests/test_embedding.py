@@ -44,7 +44,8 @@ def arrays(table):
 def test_ids_of_a_row_by_hand():
     ids = jnp.array([[3, 5, 7, 1, -1, 5]], jnp.int32)
     stacked = embedding.stacked_ids(SCHEMA, ids)
-    np.testing.assert_array_equal(stacked, [[3, 26, 59, 53, SIZE, 26]])
+    nowhere = embedding.NOWHERE
+    np.testing.assert_array_equal(stacked, [[3, 26, 59, 53, nowhere, 26]])
 
 
 def test_stacked_ids_never_leave_their_vocabulary():
@@ -56,8 +57,8 @@ def test_stacked_ids_never_leave_their_vocabulary():
         stacked = np.array(embedding.stacked_ids(SCHEMA, ids))
         first = FIRST[field.name]
         np.testing.assert_array_equal(stacked[:, at], np.arange(first, first + size))
-        stacked[:, at] = SIZE
-        assert (stacked == SIZE).all()
+        stacked[:, at] = embedding.NOWHERE
+        assert (stacked == embedding.NOWHERE).all()
 
 
 def test_initial_rows_have_the_scale_asked_for_and_unknown_ids_zeros():

@@ -225,5 +225,7 @@ def test_weight_of_a_row_and_of_its_positive_multiply():
 @pytest.mark.parametrize("name", ["focal", "squared"])
 def test_positive_weight_without_odds_to_recalibrate_is_refused(name):
     batch = make_batch({"click": [1, 0]})
-    with pytest.raises(ValueError, match=f"weight of 4.0 .*needs the loss 'log'.*{name}"):
+    with pytest.raises(
+        ValueError, match=f"weight of 4.0 .*needs the loss 'log'.*{name}"
+    ):
         loss_of(CLICK, [0, 0], batch, name, positive=4.0)

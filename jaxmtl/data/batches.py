@@ -8,6 +8,7 @@ the tasks' batches, and a task's batches are the same alone and in company.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping
 
@@ -25,7 +26,8 @@ class Plan:
     Attributes:
       steps: steps an epoch.
       sizes: kind of step (a task's name, or `EVERY`) -> rows a batch holds at
-        most; multiples of 8, so that eight devices can split them.
+        most; multiples of 8 and of the devices, who split them. Empty slots
+        alone depend on how many devices there are.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Plan:
         *,
         summed: bool = False,
         passes: Mapping[str, float] | None = None,
+        devices: int = 1,
     ):
         """Finds each task's rows.
 
@@ -45,6 +48,7 @@ class Plan:
           batch_size: rows a batch of a task that every row is labelled for.
           summed: one kind of step on all rows that any task labels.
           passes: task -> how often an epoch passes over its rows (default 1).
+          devices: that split each batch.
 
         Raises:
           ValueError: fewer rows than one batch, or a task without any row.
@@ -74,8 +78,9 @@ class Plan:
             for kind, index in self._rows.items()
         }
         self.steps = -(-rows.num_rows // batch_size)
+        multiple = math.lcm(8, devices)
         self.sizes = {
-            kind: -(-count // (8 * self.steps)) * 8
+            kind: -(-count // (multiple * self.steps)) * multiple
             for kind, count in self._counts.items()
         }
 

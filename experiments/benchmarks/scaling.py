@@ -1,0 +1,178 @@
+"""A training step split over simulated devices, and what they exchange in it.
+
+    python -m experiments.benchmarks.scaling
+    python -m experiments.benchmarks.scaling --ids 1000000 --tables adam
+
+MMoE at the DCRNN paper's shape (`mmoe_contenders`) on one stack of tables that a mesh
+splits by rows. All devices are threads of this one machine: where they are more than
+its cores, the time is the work of all of them plus what splitting costs, and shows
+overhead, not speed-up. What one device holds and sends is what real devices would.
+
+The bytes are read off the compiled program: of each collective of the scan's body, what
+a device sends in a ring. An all-gather or a reduce-scatter of n bytes (gathered, or to
+be scattered) over D devices sends n (D − 1) / D from each, an all-reduce twice that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import re
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import jax
+import tyro
+
+from experiments.benchmarks import mmoe_contenders
+from experiments.benchmarks.step import milliseconds
+from experiments.report import describe_environment
+from jaxmtl import row_optim, sharding
+from jaxmtl.train import dense_masks, epoch_program, make_gates, make_init
+from jaxmtl.types import Rows
+
+BYTES = {"pred": 1, "s32": 4, "u32": 4, "f32": 4, "bf16": 2, "f64": 8, "s64": 8}
+COLLECTIVE = re.compile(
+    r"= (.+?) (all-gather|reduce-scatter|all-reduce|all-to-all|collective-permute)"
+    r"(?:-start)?\("
+)
+ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to time.
+
+    Attributes:
+      devices: numbers of devices, ascending.
+      ids: over all fields.
+      draw: how ids are drawn: `uniform`, or `zipf` with exponent 1.2.
+      tables: the row-sparse optimiser.
+      batch: rows a step, of all devices together.
+      steps: of one timed scan.
+      repeats: timed scans; the median counts, compilation does not.
+      out: a JSON file for the numbers.
+    """
+
+    devices: tuple[int, ...] = (1, 2, 4, 8)
+    ids: int = 100_000
+    draw: Literal["uniform", "zipf"] = "uniform"
+    tables: row_optim.Name = "lazy_adam"
+    batch: int = 1024
+    steps: int = 20
+    repeats: int = 10
+    out: Path | None = None
+
+
+class Sent(NamedTuple):
+    """Bytes that each device sends in a step.
+
+    Attributes:
+      rows: ids, rows and their gradients, by all-gather and reduce-scatter.
+      net: the gradients of the net, and scalars, by all-reduce.
+      other: by anything else.
+    """
+
+    rows: float
+    net: float
+    other: float
+
+
+def sent(program: str, devices: int) -> Sent:
+    """What the collectives of a compiled program send, each counted once.
+
+    Args:
+      program: the text of the compiled module of one device.
+      devices: that take part in each collective.
+    """
+    found = {"rows": 0.0, "net": 0.0, "other": 0.0}
+    for shapes, name in COLLECTIVE.findall(program):
+        size = sum(
+            BYTES[kind] * math.prod(int(n) for n in shape.split(",") if n)
+            for kind, shape in ARRAY.findall(shapes)
+        )
+        share = (devices - 1) / devices
+        if name == "all-gather":
+            found["rows"] += size * share
+        elif name == "reduce-scatter":  # its result is a part of what it scatters
+            found["rows"] += size * devices * share
+        elif name == "all-reduce":
+            found["net"] += 2 * size * share
+        else:
+            found["other"] += size
+    return Sent(**found)
+
+
+def contender(options: Options, devices: int):
+    """A call that trains a scan, and the numbers of its compiled program."""
+    log = mmoe_contenders.make_log(
+        options.ids, options.draw, options.batch, options.steps
+    )
+    setup = dataclasses.replace(
+        mmoe_contenders.make_setup(log.size),
+        tables=options.tables,
+        mesh=sharding.make_mesh(devices),
+    )
+    state = make_init(setup)(jax.random.key(0))
+    masks, (rows, order) = dense_masks(setup, state.net), mmoe_contenders.on_device(log)
+    (kind,) = setup.kinds
+    given = masks, make_gates(setup, state.net, masks), rows, {kind: order}
+    if setup.mesh:
+        given = _on_mesh(setup.mesh, *given)
+    before = setup.numbers()
+    compiled = epoch_program(setup.structure()).lower(before, state, *given).compile()
+
+    def run() -> None:
+        nonlocal state
+        state, losses = compiled(before, state, *given)
+        jax.block_until_ready((state, losses))
+
+    (table,) = state.tables.values()
+    held = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(table))
+    memory = compiled.memory_analysis().temp_size_in_bytes
+    about = {"devices": devices, "table_bytes": held, "temporary_bytes": memory}
+    return run, about | sent(compiled.as_text(), devices)._asdict()
+
+
+def _on_mesh(mesh, masks, gates, rows: Rows, orders):
+    rows = jax.device_get(rows)
+    batches = sharding.split_epoch(mesh, rows, jax.device_get(orders))
+    return *sharding.copy_to_all(mesh, (masks, gates)), None, batches
+
+
+def main(options: Options) -> None:
+    """Prints a line for each number of devices; writes all of it where asked."""
+    jax.config.update("jax_num_cpu_devices", max(options.devices))
+    environment = describe_environment() | {"cores": os.cpu_count()}
+    print(", ".join(f"{key} {value}" for key, value in environment.items()))
+    print(
+        f"{options.ids:,} ids {options.draw}, tables under {options.tables}, batches of"
+        f" {options.batch:,}; median of {options.repeats} scans of {options.steps}"
+        " steps, ms a step; kilobytes each device sends in a step; megabytes it holds\n"
+    )
+    print(
+        f"{'devices':>7} {'ms':>8} {'ratio':>6} {'kB rows':>9} {'kB net':>9}"
+        f" {'MB table':>9} {'MB temp':>9}"
+    )
+    runs, records = zip(*(contender(options, n) for n in options.devices), strict=True)
+    for run in runs:
+        run()
+    medians, minima = milliseconds(runs, options.steps, options.repeats).tolist()
+    for record, median, least in zip(records, medians, minima, strict=True):
+        record |= {"milliseconds": median, "least_milliseconds": least}
+        print(
+            f"{record['devices']:>7} {median:>8.1f} {median / medians[0]:>5.2f}x"
+            f" {record['rows'] / 1e3:>9,.1f} {record['net'] / 1e3:>9,.1f}"
+            f" {record['table_bytes'] / 1e6:>9,.2f}"
+            f" {record['temporary_bytes'] / 1e6:>9,.1f}"
+        )
+    if options.out:
+        about = dataclasses.asdict(options) | {"out": str(options.out)}
+        text = {"environment": environment, "options": about, "records": records}
+        options.out.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

@@ -1,0 +1,99 @@
+"""A run on several devices or hosts: flags, start-up, and who writes.
+
+All processes of a run take the same steps, as they see the same files: the first one's
+work directory, of which the others work on private copies that are deleted at the end.
+So the first alone writes where the user looks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from jaxmtl import distributed
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """The devices that batches and tables are split over.
+
+    Attributes:
+      devices: how many; 0 = all there are, on all hosts; 1 = no mesh. Results are the
+        same but for the last bits.
+      cluster: whether there are several processes, which a launcher's environment
+        tells of: SLURM, Open MPI, Kubernetes, a TPU pod.
+      coordinator: without such a launcher, `host:port` of process 0.
+      processes: with it, how many processes there are.
+      process: with it, the number of this one, from 0.
+    """
+
+    devices: int = 1
+    cluster: bool = False
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+
+    @property
+    def spans_processes(self) -> bool:
+        """Whether there are other processes to join."""
+        by_hand = (self.coordinator, self.processes, self.process)
+        return self.cluster or any(x is not None for x in by_hand)
+
+
+def start(config: MeshConfig) -> None:
+    """Joins the other processes, where there are any.
+
+    Raises:
+      ValueError: the flags contradict each other, or the processes cannot meet.
+    """
+    if not config.spans_processes:
+        return
+    if config.devices != 0:
+        raise ValueError(
+            f"--mesh.devices is {config.devices}, but the processes of a run train on"
+            " all of their devices; give --mesh.devices 0"
+        )
+    if config.cluster and config.coordinator is not None:
+        raise ValueError(
+            "--mesh.cluster and --mesh.coordinator both say where the processes meet;"
+            " give one of them"
+        )
+    distributed.start(config.coordinator, config.processes, config.process)
+
+
+@contextlib.contextmanager
+def claimed(
+    workdir: Path, claim: Callable[[], AbstractContextManager]
+) -> Iterator[Path]:
+    """The folder this process works in: the run's, or a copy of it.
+
+    Args:
+      workdir: of the run, on a file system that all processes see if it holds
+        anything yet.
+      claim: makes it this run's alone; the first process calls it.
+    """
+    if distributed.is_first():
+        with claim():
+            distributed.wait_for_all("claimed")
+            distributed.wait_for_all("copied")
+            yield workdir
+        return
+    distributed.wait_for_all("claimed")
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        copy = Path(temporary) / workdir.name
+        if workdir.exists():
+            shutil.copytree(workdir, copy, ignore=shutil.ignore_patterns("events"))
+        copy.mkdir(exist_ok=True)
+        distributed.wait_for_all("copied")
+        yield copy
