@@ -7,6 +7,7 @@ import dataclasses
 from experiments.config import Config
 from jaxmtl import sharding, spaces
 from jaxmtl.data.batches import Plan
+from jaxmtl.data.large_plan import LargePlan
 from jaxmtl.data.store import Dataset
 from jaxmtl.optim import Adam
 from jaxmtl.setup import Conflict, Setup
@@ -113,11 +114,13 @@ def _weights(
 
 
 def rows_of(data: Dataset, split: str, setup: Setup) -> Rows:
-    """A split where its trainings read it: on the device, on the host for a mesh."""
-    return data.splits[split] if setup.mesh else data.on_device(split)
+    """A split where its trainings read it: on the device; on the host for a mesh, and
+    where it is large."""
+    on_host = setup.mesh or data.is_large(split)
+    return data.splits[split] if on_host else data.on_device(split)
 
 
-def make_plan(config: Config, data: Dataset, setup: Setup) -> Plan:
+def make_plan(config: Config, data: Dataset, setup: Setup) -> Plan | LargePlan:
     """The batches of a training.
 
     Raises:
@@ -125,15 +128,15 @@ def make_plan(config: Config, data: Dataset, setup: Setup) -> Plan:
     """
     size, train = config.training.batch_size, data.splits["train"]
     sharding.check_divides(size, setup.mesh, "--training.batch-size: a batch")
+    options = {
+        "summed": setup.summed,
+        "passes": {data.schema.cvr: config.training.cvr_passes},
+        "devices": setup.mesh.size if setup.mesh else 1,
+    }
+    if data.is_large("train"):
+        return LargePlan(data.schema, train, setup.learned, size, **options)
     labels = spaces.with_joint(data.schema, train.labels)
-    return Plan(
-        train._replace(labels=labels),
-        setup.learned,
-        size,
-        summed=setup.summed,
-        passes={data.schema.cvr: config.training.cvr_passes},
-        devices=setup.mesh.size if setup.mesh else 1,
-    )
+    return Plan(train._replace(labels=labels), setup.learned, size, **options)
 
 
 def check_trainable(config: Config, data: Dataset) -> None:

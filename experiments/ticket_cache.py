@@ -22,6 +22,7 @@ from experiments.config import Config, as_json
 from experiments.monitor import Monitor
 from experiments.setup import make_plan, make_setup, role, rows_of, task_names
 from jaxmtl import masks, pruning, tickets
+from jaxmtl.data.chunks import read_chunks
 from jaxmtl.data.store import Dataset
 from jaxmtl.fit import fit
 from jaxmtl.setup import Setup
@@ -34,6 +35,7 @@ from jaxmtl.train import (
     make_epoch,
     make_gates,
     make_init,
+    place,
     restart,
     snapshot_of,
 )
@@ -180,8 +182,10 @@ def _warm(config: Config, data: Dataset, seed: int, key: Key) -> Snapshot:
     train = rows_of(data, "train", setup)
     while left > 0:
         epoch += 1
-        orders = {kind: o[:left] for kind, o in plan.orders(seed, epoch).items()}
-        state, _ = make_epoch(setup)(state, dense, gates, train, orders)
+        bounds = [(0, min(left, plan.steps))]
+        to_devices = functools.partial(place, setup)
+        (part,) = read_chunks(plan, train, seed, epoch, bounds, to_devices)
+        state, _ = make_epoch(setup)(state, dense, gates, part.rows, part.steps)
         left -= plan.steps
     return snapshot_of(state)
 

@@ -12,6 +12,8 @@ stopped between two chunks of steps goes on to the same bits.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, NamedTuple, Protocol
 
@@ -19,6 +21,8 @@ import numpy as np
 
 from jaxmtl import metrics, sharding
 from jaxmtl.data.batches import Plan
+from jaxmtl.data.chunks import read_chunks
+from jaxmtl.data.large_plan import LargePlan
 from jaxmtl.guard import BadBatch, NonFiniteLoss, bad_steps
 from jaxmtl.setup import Setup
 from jaxmtl.spaces import with_joint
@@ -27,6 +31,7 @@ from jaxmtl.train import (
     TrainState,
     make_epoch,
     make_gates,
+    place,
     predict_all,
     snapshot_of,
 )
@@ -143,7 +148,7 @@ def fit(
     state: TrainState,
     task_masks: Mapping[str, Mask],
     *,
-    plan: Plan,
+    plan: Plan | LargePlan,
     train: Rows,
     validation: Rows,
     seed: int,
@@ -161,7 +166,8 @@ def fit(
       state: where to start; donated.
       task_masks: task -> mask.
       plan: the batches of the training split.
-      train: training rows on the device; on the host for a mesh.
+      train: training rows on the device; on the host for a mesh, and where they are
+        too many (`read_chunks`).
       validation: validation rows, likewise.
       seed: of the order of the data, together with the epoch.
       epochs: the most there may be, at least 1.
@@ -177,7 +183,7 @@ def fit(
       NonFiniteLoss: such a step, with its batch; predictions that an epoch broke;
         an epoch of a task that skipped every step.
     """
-    epoch_program = make_epoch(setup)
+    epoch_program, to_devices = make_epoch(setup), functools.partial(place, setup)
     gates = make_gates(setup, state.net, task_masks)
     task_masks, gates = sharding.copy_to_all(setup.mesh, (task_masks, gates))
     labels = {name: np.asarray(column) for name, column in validation.labels.items()}
@@ -185,21 +191,22 @@ def fit(
     progress = keeper.restore() if keeper else None
     progress = progress or Progress(state, None, {}, ())
     while not _is_over(progress, epochs, patience):
-        orders = plan.orders(seed, progress.epoch)
-        for start, stop in _chunks(plan.steps, chunk, progress.taken):
-            part = {kind: order[start:stop] for kind, order in orders.items()}
-            state, losses = epoch_program(
-                progress.state, task_masks, gates, train, part
-            )
-            losses = {task: np.asarray(column) for task, column in losses.items()}
-            if on_nonfinite == "stop":
-                before = (progress.epoch - 1) * plan.steps + start
-                _check_finite(setup, losses, part, before)
-            progress = progress._replace(
-                state=state, losses=_joined(progress.losses, losses)
-            )
-            if keeper and stop < plan.steps:
-                keeper.save(progress)
+        bounds = _chunks(plan.steps, chunk, progress.taken)
+        reading = read_chunks(plan, train, seed, progress.epoch, bounds, to_devices)
+        with contextlib.closing(reading) as parts:
+            for part in parts:
+                state, losses = epoch_program(
+                    progress.state, task_masks, gates, part.rows, part.steps
+                )
+                losses = {task: np.asarray(column) for task, column in losses.items()}
+                if on_nonfinite == "stop":
+                    before = (progress.epoch - 1) * plan.steps + part.start
+                    _check_finite(setup, losses, part.numbers, before)
+                progress = progress._replace(
+                    state=state, losses=_joined(progress.losses, losses)
+                )
+                if keeper and part.stop < plan.steps:
+                    keeper.save(progress)
         snapshot = snapshot_of(progress.state)
         step = progress.epoch * plan.steps
         values = _validate(setup, snapshot, task_masks, validation, labels, step)

@@ -33,6 +33,7 @@ from jaxmtl import (
     table_shards,
 )
 from jaxmtl.data.batches import EVERY
+from jaxmtl.data.chunks import Orders, gather
 from jaxmtl.keys import named
 from jaxmtl.setup import SHARED, Setup
 from jaxmtl.types import (
@@ -253,6 +254,13 @@ def take(rows: Rows, index: Array) -> Batch:
     return Batch(jax.tree.map(lambda column: column[safe], rows), index >= 0)
 
 
+def place(setup: Setup, rows: Rows, orders: Orders) -> dict[str, Batch]:
+    """Batches of rows on the host, where the setup's programs take them."""
+    if setup.mesh is None:
+        return gather(rows, orders)
+    return sharding.split_epoch(setup.mesh, rows, orders)
+
+
 @functools.lru_cache(maxsize=64)
 def make_epoch(setup: Setup) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
     """epoch(state, masks, gates, rows, orders) -> (state, losses); donates state.
@@ -264,8 +272,10 @@ def make_epoch(setup: Setup) -> Callable[..., tuple[TrainState, dict[str, Array]
       state: donated, so copy what you keep.
       masks: task -> mask.
       gates: kind of step -> gates (`make_gates`).
-      rows: the training split, on the device; on the host for a mesh.
-      orders: kind -> int32 [steps, size] (`Plan.orders`). A mesh must divide sizes.
+      rows: the training split, on the device; on the host for a mesh; None with
+        batches.
+      orders: kind -> int32 [steps, size] (`Plan.orders`), or the batches themselves
+        (`place`). A mesh must divide sizes.
 
     Returns:
       The state, all rows of its tables up to date, and task -> float32 [steps] mean
@@ -278,7 +288,7 @@ def make_epoch(setup: Setup) -> Callable[..., tuple[TrainState, dict[str, Array]
 
     def on_mesh(state, task_masks, gates, rows, orders):
         task_masks, gates = sharding.copy_to_all(mesh, (task_masks, gates))
-        batches = sharding.split_epoch(mesh, rows, orders)
+        batches = orders if rows is None else place(setup, rows, orders)
         return program(state, task_masks, gates, None, batches)
 
     return on_mesh
@@ -321,8 +331,8 @@ def epoch_program(structure: Setup) -> Callable[..., tuple]:
 def make_predict(setup: Setup) -> Callable[..., dict[str, Array]]:
     """predict(snapshot, masks, rows, index) -> task -> predictions [index].
 
-    Joint tasks too, as `outputs.predictions` names them. Rows are on the device; on
-    the host for a mesh, which must divide the length of `index`.
+    Joint tasks too, as `outputs.predictions` names them. Rows are on the device or,
+    as for a mesh, on the host; a mesh must divide the length of `index`.
     """
     conflict = setup.conflict
     if conflict and not conflict.shifts(setup.schema.task(conflict.task)):
@@ -336,14 +346,14 @@ def make_predict(setup: Setup) -> Callable[..., dict[str, Array]]:
     )
     program = functools.partial(_make_predict(plain.structure()), plain.numbers())
     mesh = setup.mesh
-    if mesh is None:
-        return program
 
-    def on_mesh(snapshot, task_masks, rows, index):
-        batch = sharding.split_batches(mesh, rows, index)
+    def predict(snapshot, task_masks, rows, index):
+        if mesh is None and isinstance(rows.ids, jax.Array):
+            return program(snapshot, task_masks, rows, index)
+        batch = place(setup, rows, {EVERY: index})[EVERY]
         return program(snapshot, sharding.copy_to_all(mesh, task_masks), None, batch)
 
-    return on_mesh
+    return predict
 
 
 @functools.lru_cache(maxsize=64)

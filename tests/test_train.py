@@ -2,10 +2,6 @@
 
 import dataclasses
 import functools
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -542,49 +538,6 @@ def test_eager_and_compiled_steps_on_weighted_positives_of_a_product_agree():
     (eager_loss,), eager_state = rival_step(setup, "all", times=1, step=eager)
     assert_close(loss, eager_loss, rtol=1e-4)
     assert_close(state.net, eager_state.net, rtol=1e-3, atol=1e-4)
-
-
-EIGHT_DEVICES = """
-import jax
-import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-
-from conftest import assert_close, make_setup
-from jaxmtl import train
-from test_train import KEY, make_world
-
-assert jax.device_count() == 8
-mesh = Mesh(np.array(jax.devices()), ("data",))
-copied = NamedSharding(mesh, PartitionSpec())
-split = NamedSharding(mesh, PartitionSpec(None, "data"))
-setup = make_setup()
-world, epoch = make_world(setup), train.make_epoch(setup)
-orders = world.plan.orders(0, 1)
-given = (train.make_init(setup)(KEY), world.masks, world.gates, world.rows)
-placed = jax.device_put(jax.device_get(given), copied)
-one, losses = epoch(*given, orders)
-eight, split_losses = epoch(*placed, jax.device_put(orders, split))
-assert_close(split_losses, losses, rtol=1e-4, atol=1e-4)
-assert_close(eight.net, one.net, rtol=1e-4, atol=1e-4)
-tables = [state.tables["shared"] for state in (eight, one)]
-assert_close(tables[0].rows, tables[1].rows, rtol=1e-4, atol=1e-4)
-assert_close(tables[0].slots.count, tables[1].slots.count, rtol=0, atol=0)
-assert all(len(x.sharding.device_set) == 8 for x in jax.tree.leaves(eight.net))
-"""
-
-
-def test_eight_devices_train_like_one():
-    flags = "--xla_force_host_platform_device_count=8"
-    paths = [str(Path(__file__).parent), str(Path(train.__file__).parents[1])]
-    environment = os.environ | {
-        "XLA_FLAGS": flags,
-        "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiles in half the time
-        "PYTHONPATH": os.pathsep.join(paths),
-    }
-    command = [sys.executable, "-c", EIGHT_DEVICES]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_weights_on_negatives_leave_a_binary_tasks_predictions_calibrated():

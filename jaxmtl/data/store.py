@@ -21,12 +21,17 @@ import jax
 import numpy as np
 
 from jaxmtl import spaces
+from jaxmtl.data.blocks import open_split, write_split
 from jaxmtl.data.log import SPLITS, Log
+from jaxmtl.data.schema_text import MALFORMED, read_schema
 from jaxmtl.data.tfds_builder import build, read_blocks
-from jaxmtl.types import GROUPS, Rows, Schema
+from jaxmtl.types import Rows, Schema
 
 FORMAT = 2
 """Of the columns on disk; part of the fingerprint."""
+RESIDENT = 2 << 30
+"""Bytes of the largest split that is copied to a device. The rows' order depends on it,
+so it is the same for every device."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +51,11 @@ class Dataset:
     counts: dict[str, int]
     notes: tuple[str, ...]
     fingerprint: str
+
+    def is_large(self, split: str) -> bool:
+        """Whether a split stays on disk, to be read as it is used."""
+        columns = jax.tree.leaves(self.splits[split])
+        return sum(column.nbytes for column in columns) > RESIDENT
 
     def on_device(self, split: str) -> Rows:
         """The split as JAX arrays: the fast path for sets that fit; copied once."""
@@ -121,7 +131,7 @@ def _write_once(
 def _write(work: Path, name: str, log: Log, identity: str) -> None:
     rows = build(work / "tfds", name, log)
     for split in SPLITS:
-        _write_columns(work / split, rows[split], read_blocks(work / "tfds", split))
+        write_split(work / split, rows[split], read_blocks(work / "tfds", split))
     about = {
         "schema": json.loads(log.schema.to_json()),
         "counts": log.counts,
@@ -132,38 +142,6 @@ def _write(work: Path, name: str, log: Log, identity: str) -> None:
     (work / "about.json").write_text(json.dumps(about, indent=1))
 
 
-def _flat(rows: Rows) -> dict[str, np.ndarray]:
-    return {
-        "ids": rows.ids,
-        "numeric": rows.numeric,
-        **{f"label.{name}": column for name, column in rows.labels.items()},
-        **{f"extra.{name}": column for name, column in rows.extras.items()},
-        **{f"group.{name}": column for name, column in rows.groups.items()},
-    }
-
-
-def _write_columns(folder: Path, n: int, blocks) -> None:
-    folder.mkdir()
-    columns, at = {}, 0
-    for block in blocks:
-        flat = _flat(block)
-        if not columns:
-            columns = {
-                name: np.lib.format.open_memmap(
-                    folder / f"{name}.npy",
-                    mode="w+",
-                    dtype=column.dtype,
-                    shape=(n, *column.shape[1:]),
-                )
-                for name, column in flat.items()
-            }
-        for name, column in flat.items():
-            columns[name][at : at + len(column)] = column
-        at += block.num_rows
-    for column in columns.values():
-        column.flush()
-
-
 def open_columns(folder: Path, fingerprint: str) -> Dataset:
     """Maps a prepared set into memory.
 
@@ -172,38 +150,12 @@ def open_columns(folder: Path, fingerprint: str) -> Dataset:
     """
     try:
         about = json.loads((folder / "about.json").read_text())
-        schema = Schema.from_json(json.dumps(about["schema"]))
-        counts, notes = about["counts"], tuple(about["notes"])
-        rows = {split: about["rows"][split] for split in SPLITS}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        schema = read_schema(about["schema"])
+        counts, notes = dict(about["counts"]), tuple(map(str, about["notes"]))
+        rows = {split: int(about["rows"][split]) for split in SPLITS}
+    except (*MALFORMED, OSError) as error:
         raise ValueError(
             f"{folder / 'about.json'}: {error}; delete {folder} to prepare it again"
         ) from error
-    splits = {split: _open_split(folder / split, schema, rows[split]) for split in rows}
+    splits = {split: open_split(folder / split, schema, rows[split]) for split in rows}
     return Dataset(schema, splits, counts, notes, fingerprint)
-
-
-def _open_split(folder: Path, schema: Schema, n: int) -> Rows:
-    def column(name: str, dtype: type, *width: int) -> np.ndarray:
-        path = folder / f"{name}.npy"
-        try:
-            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise ValueError(
-                f"{path}: {error}; delete {folder.parent} to prepare it again"
-            ) from error
-        if mapped.shape != (n, *width) or mapped.dtype != dtype:
-            raise ValueError(
-                f"{path}: holds {mapped.dtype} {mapped.shape}, the schema asks for"
-                f" {np.dtype(dtype)} {(n, *width)}; delete {folder.parent} to"
-                " prepare it again"
-            )
-        return mapped
-
-    return Rows(
-        column("ids", np.int32, schema.slots),
-        column("numeric", np.float32, len(schema.numeric)),
-        {t.name: column(f"label.{t.name}", np.float32) for t in schema.tasks},
-        {name: column(f"extra.{name}", np.float32) for name in schema.extras},
-        {name: column(f"group.{name}", np.int32) for name in GROUPS},
-    )
