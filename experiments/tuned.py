@@ -63,7 +63,10 @@ def read(path: Path) -> Tuned:
         rows = {name: dict(row["settings"]) for name, row in content["rows"].items()}
         budget = dict(content["budget"])
         seeds, anchors = (list(budget[key]) for key in ("seeds", "anchors"))
-        is_whole = budget["trials"] > 0 and seeds and anchors and content["space"]
+        texts, numbers = [*anchors, *content["space"]], [*seeds, budget["trials"]]
+        is_whole = seeds and anchors and content["space"] and budget["trials"] > 0
+        is_whole = is_whole and all(isinstance(text, str) for text in texts)
+        is_whole = is_whole and all(type(number) is int for number in numbers)
     except (AttributeError, KeyError, TypeError, ValueError):
         is_whole = False
     if not is_whole:

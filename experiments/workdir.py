@@ -7,13 +7,13 @@ import fcntl
 import json
 import os
 import socket
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TextIO
-from zipfile import BadZipFile
 
 import numpy as np
+
+from jaxmtl import sealed
 
 Resume = Literal["never", "auto", "must"]
 CONFIG = "config.json"
@@ -35,7 +35,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path, error) from error
 
 
@@ -68,9 +68,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
       ValueError: the file is damaged; names it.
     """
     try:
-        with path.open("rb") as file:
-            return dict(np.load(file, allow_pickle=False))
-    except (OSError, EOFError, ValueError, BadZipFile, zlib.error) as error:
+        return sealed.read_arrays(path)
+    except ValueError as error:
         raise _damaged(path, error) from error
 
 

@@ -18,8 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
-import zlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,10 +26,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxmtl import masks
+from jaxmtl import masks, sealed
 from jaxmtl.types import Mask, Params
 
 FORMAT = 1
+MALFORMED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What comes of taking JSON for something that it is not."""
 MANIFEST = "manifest.json"
 VALUES, MASKS, TABLES, NET = "values.npz", "masks.npz", "tables.npz", "net.json"
 
@@ -111,23 +112,23 @@ def read(folder: Path) -> Bundle:
     values, bits = _load(folder / VALUES), _load(folder / MASKS)
     try:
         about = json.loads((folder / NET).read_text(encoding="utf-8"))
-        marks, net = [[] for _ in about["tasks"] if about["masked"]], []
+        tasks = _texts(about["tasks"])
+        marks, net = [[] for _ in tasks if about["masked"]], []
         for number, leaf in enumerate(about["leaves"]):
+            path = _texts(leaf["path"])
+            _check_shape(leaf["shape"], values.get(str(number)), number, bits)
             its = [
                 _mark(bits.get(f"{place}.{number}"), leaf["shape"]) if pruned else None
                 for place, pruned in enumerate(leaf["pruned"])
             ]
             for column, mark in zip(marks, its, strict=True):
-                column.append((leaf["path"], mark))
-            net.append((leaf["path"], _value(values.get(str(number)), leaf, its)))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+                column.append((path, mark))
+            net.append((path, _value(values.get(str(number)), leaf, its)))
+        found = [_nested(column) for column in marks] or [None] * len(tasks)
+        nested = _nested(net)
+    except MALFORMED as error:
         raise DamagedBundle(f"{folder / NET}: {error}; export it again") from error
-    found = [_nested(column) for column in marks] or [None] * len(about["tasks"])
-    return Bundle(
-        _nested(net),
-        dict(zip(about["tasks"], found, strict=True)),
-        _load(folder / TABLES),
-    )
+    return Bundle(nested, dict(zip(tasks, found, strict=True)), _load(folder / TABLES))
 
 
 def seal(folder: Path) -> None:
@@ -149,12 +150,15 @@ def verify(folder: Path) -> None:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         files, version = dict(manifest["files"]), manifest["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        inside = [name for name in files if Path(name).name == name]
+    except MALFORMED as error:
         raise DamagedBundle(
             f"{path}: {error}; give the folder that an export wrote"
         ) from error
     if version != FORMAT:
         raise DamagedBundle(f"{path}: format {version}, this version reads {FORMAT}")
+    if len(inside) < len(files):
+        raise DamagedBundle(f"{path}: names files outside {folder}; export it again")
     for name in {VALUES, MASKS, TABLES, NET} | set(files):
         file = Path(folder) / name
         if name not in files or not file.is_file() or _sha256(file) != files[name]:
@@ -190,8 +194,33 @@ def _nested(leaves: list[tuple[list[str], Any]]) -> dict[str, Any]:
         part = tree
         for name in path[:-1]:
             part = part.setdefault(name, {})
+        if path[-1] in part:
+            raise ValueError(f"{'/'.join(path)} stands twice")
         part[path[-1]] = leaf
     return tree
+
+
+def _texts(names: Any) -> list[str]:
+    """The names, if they are a list of texts; else raises ValueError."""
+    if not isinstance(names, list) or not names:
+        raise ValueError(f"{names!r} is no list of names")
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{names!r} holds something else than texts")
+    return names
+
+
+def _check_shape(
+    shape: Any, stored: np.ndarray | None, number: int, bits: Mapping[str, np.ndarray]
+) -> None:
+    """Refuses a shape that what is stored cannot fill, before room is made for it."""
+    if shape is None:
+        return
+    if not all(type(width) is int and width >= 0 for width in shape):
+        raise ValueError(f"{shape!r} is no shape")
+    most = [8 * b.size for name, b in bits.items() if name.endswith(f".{number}")]
+    most.append(0 if stored is None else stored.size)
+    if math.prod(shape) > max(most):
+        raise ValueError(f"a leaf of shape {shape} has {max(most)} values at most")
 
 
 def _mark(bits: np.ndarray | None, shape: list[int]) -> np.ndarray:
@@ -220,7 +249,6 @@ def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        return sealed.read_arrays(path)
+    except ValueError as error:
         raise DamagedBundle(f"{path}: {error}; export it again") from error

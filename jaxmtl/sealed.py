@@ -62,11 +62,27 @@ def read(folder: Path) -> dict[str, np.ndarray]:
         seal = json.loads((folder / SEAL).read_text(encoding="utf-8"))
         wrong = ARRAYS
         if seal == {ARRAYS: _digest(folder / ARRAYS)}:
-            with (folder / ARRAYS).open("rb") as file:
-                return dict(np.load(file, allow_pickle=False))
-    except (OSError, ValueError) as error:
+            return read_arrays(folder / ARRAYS)
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{folder / wrong} cannot be read: {error}") from error
     raise ValueError(f"{folder / wrong} is not what was written")
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Reads an `.npz`, whoever wrote it; nothing is unpickled.
+
+    Raises:
+      ValueError: it is damaged, or holds something else than arrays; says why.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except Exception as error:  # what a header may be is left to Python's own parser
+        raise ValueError(str(error).partition("\n")[0] or repr(error)) from error
+    strange = [n for n, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if strange:  # NumPy hands over the bytes of what is no array
+        raise ValueError(f"{strange} are no arrays")
+    return arrays
 
 
 def _sync(file) -> None:

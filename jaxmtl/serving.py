@@ -12,9 +12,10 @@ before it is used.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.export
@@ -32,6 +33,13 @@ SCHEMA, PROGRAMS = "schema.json", "programs.json"
 CHUNK = 4096
 """Rows at once, at most. Fewer are padded to a power of two: a program is compiled
 once for each number of rows that it meets."""
+_CALL = re.compile(
+    r"(?:custom_call\s*@|call_target_name\s*=\s*)([\w.$-]+|\"[^\"]*\")"
+    r"|stablehlo\.(infeed|outfeed|send|recv)\b"
+)
+"""What leaves a program, in its text."""
+HARMLESS_CALLS = frozenset({"shape_assertion"})
+"""Of an exported program of any batch size; XLA resolves them as it compiles."""
 Kind = Literal["net", "subnets", "chains"]
 """What a program reads of the bundle: one net for all its tasks; each task's masked
 net; or each task's chain of layers, made small (`compact`)."""
@@ -93,6 +101,9 @@ class Scorer:
         Returns:
           Name -> float32 [n]: tasks, and `joint.<task>` for what is known of the
           event of a nested task among all impressions.
+
+        Raises:
+          DamagedBundle: the program cannot be compiled or run here; names it.
         """
         parts = [
             self._predict_chunk(ids[at : at + CHUNK], numeric[at : at + CHUNK])
@@ -105,7 +116,12 @@ class Scorer:
         more = (1 << max(n - 1, 0).bit_length()) - n
         ids = np.pad(ids, ((0, more), (0, 0)), constant_values=PADDING)
         numeric = np.pad(numeric, ((0, more), (0, 0)))
-        found = self._call(*self._arguments, ids, numeric)
+        try:
+            found = self._call(*self._arguments, ids, numeric)
+        except (ValueError, jax.errors.JaxRuntimeError) as error:
+            raise DamagedBundle(
+                f"{self.program.file} cannot be run: {str(error).splitlines()[0]}"
+            ) from error
         return {name: np.asarray(column)[:n] for name, column in found.items()}
 
     def score(self, rows: Mapping[str, pa.Array]) -> dict[str, np.ndarray]:
@@ -165,11 +181,7 @@ def load(folder: str | Path, tasks: Sequence[str] | None = None) -> Scorer:
     folder = Path(folder)
     bundle.verify(folder)
     held = bundle.read(folder)
-    try:
-        encoding = Encoding.from_json((folder / SCHEMA).read_text(encoding="utf-8"))
-        programs = read_programs(folder)
-    except (OSError, ValueError) as error:
-        raise DamagedBundle(f"{folder}: {error}; export it again") from error
+    encoding, programs = read_encoding(folder / SCHEMA), read_programs(folder)
     wanted = tuple(tasks) if tasks is not None else tuple(held.masks)
     found = [program for program in programs if set(program.tasks) == set(wanted)]
     if not found:
@@ -177,23 +189,78 @@ def load(folder: str | Path, tasks: Sequence[str] | None = None) -> Scorer:
         raise ValueError(
             f"{folder}: no program predicts {list(wanted)}; one of {known}"
         )
-    content = (folder / found[0].file).read_bytes()
-    net = read_net(held, found[0].kind, found[0].tasks)
-    exported = jax.export.deserialize(bytearray(content))
+    path = folder / found[0].file
+    exported = read_program(path)
+    try:
+        net = read_net(held, found[0].kind, found[0].tasks)
+        _check_fits(exported, encoding, held.tables, net)
+    except Exception as error:  # of parts that were never written for each other
+        raise DamagedBundle(
+            f"{path} does not fit what lies beside it: {error!r}; export it again"
+        ) from error
     return Scorer(encoding, found[0], exported, held.tables, net)
+
+
+def read_encoding(path: Path) -> Encoding:
+    """How raw rows become ids and numbers.
+
+    Raises:
+      DamagedBundle: the file is missing or says nothing of the kind; names it.
+    """
+    try:
+        return Encoding.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DamagedBundle(f"{path}: {error}; export it again") from error
+
+
+def read_program(path: Path) -> jax.export.Exported:
+    """A serialised program, which computes and does nothing else.
+
+    Raises:
+      DamagedBundle: the file is missing, no program, or calls something beyond XLA's
+        own operations: code of this process or of a library.
+    """
+    try:
+        exported = jax.export.deserialize(bytearray(path.read_bytes()))
+        calls = {m[1] or m[2] for m in _CALL.finditer(exported.mlir_module())}
+    except Exception as error:  # whatever a parser meets in bytes that are no program
+        raise DamagedBundle(f"{path}: {error!r}; export it again") from error
+    if calls - HARMLESS_CALLS:
+        raise DamagedBundle(
+            f"{path} calls {sorted(calls - HARMLESS_CALLS)}, which no export writes;"
+            " do not trust the folder"
+        )
+    return exported
+
+
+def _check_fits(exported, encoding: Encoding, tables, net) -> None:
+    """Refuses, before anything is compiled, a program of other arguments."""
+    schema, n = encoding.schema, 1
+    ids = np.zeros((n, schema.slots), np.int32)
+    numeric = np.zeros((n, len(schema.numeric)), np.float32)
+    jax.eval_shape(exported.call, tables, net, ids, numeric)
 
 
 def read_programs(folder: Path) -> list[Program]:
     """The programs of a folder, that of all tasks first.
 
     Raises:
-      ValueError: the file that lists them is none.
+      DamagedBundle: the file that lists them is none, or names a file elsewhere.
     """
     path = folder / PROGRAMS
     try:
-        return [
+        programs = [
             Program(p["file"], tuple(p["tasks"]), p["kind"], tuple(p["fields"]))
             for p in json.loads(path.read_text(encoding="utf-8"))["programs"]
         ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: {error!r}") from error
+        is_inside = [Path(program.file).name == program.file for program in programs]
+        is_known = [program.kind in get_args(Kind) for program in programs]
+        [set(program.tasks) for program in programs]  # raises where they are no names
+    except bundle.MALFORMED as error:
+        raise DamagedBundle(f"{path}: {error!r}; export it again") from error
+    if not all(is_inside + is_known):
+        raise DamagedBundle(
+            f"{path} names a program outside the folder or of an unknown kind; export"
+            " it again"
+        )
+    return programs

@@ -107,6 +107,12 @@ def _blocks(path: Path, selection: Selection) -> Iterator[dict[str, np.ndarray]]
                 f"{path}, line {line + int(np.argmax(below))}: an id is below 0;"
                 " the line is damaged"
             )
+        wild = ~np.isfinite(_stack(block, NUMERIC)).all(axis=1)
+        if wild.any():
+            raise ValueError(
+                f"{path}, line {line + int(np.argmax(wild))}: a number is not finite;"
+                " the line is damaged"
+            )
         kept = selection.keep(block["click"], block["purchase"])
         yield {name: column[kept] for name, column in block.items()}
 

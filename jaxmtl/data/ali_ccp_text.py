@@ -184,6 +184,8 @@ def _read_lists(texts: list[bytes], num: int) -> dict[str, pa.Array]:
     table = _parse_csv(text, tuple(TRIPLE), TRIPLE, blank_lines=True)
     if table.num_rows != num or pc.min(table["id"]).as_py() < 0:
         raise pa.ArrowInvalid("an id is below 0, or a byte between features is lost")
+    if not pc.all(pc.is_finite(table["value"])).as_py():
+        raise pa.ArrowInvalid("a value is not finite")
     return {name: table[name].combine_chunks() for name in TRIPLE}
 
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
@@ -108,6 +110,25 @@ def _unpack(archive: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=archive.parent) as temporary:
             # One level down: a temporary folder can be read by its owner alone.
             work = Path(temporary) / folder.name
-            zipfile.ZipFile(archive).extractall(work)
+            try:
+                with zipfile.ZipFile(archive) as packed:
+                    _refuse_outside(packed)
+                    packed.extractall(work)
+            except (zipfile.BadZipFile, zlib.error, ValueError) as error:
+                raise ValueError(
+                    f"{archive}: {error}; delete it to fetch it again"
+                ) from error
             os.replace(work, folder)
     return folder
+
+
+def _refuse_outside(packed: zipfile.ZipFile) -> None:
+    """Raises ValueError where a member would be written elsewhere, or is a link.
+
+    Python would write it inside, under another name, and a link as a plain file.
+    """
+    for member in packed.infolist():
+        path = PurePosixPath(member.filename.replace("\\", "/"))
+        is_link = stat.S_ISLNK(member.external_attr >> 16)
+        if path.is_absolute() or ".." in path.parts or is_link:
+            raise ValueError(f"member {member.filename!r} leads outside the archive")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -20,7 +21,24 @@ from pyarrow import csv
 
 BLOCK_BYTES = 1 << 24
 """Of text that is parsed at a time."""
-_ARROW = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
+
+
+class Id(int):
+    """A column of whole numbers from 0 to 2**31 - 1."""
+
+
+class Name(str):
+    """A column of texts of which none is empty."""
+
+
+_ARROW = {
+    bool: pa.bool_(),
+    int: pa.int64(),
+    Id: pa.int64(),
+    float: pa.float64(),
+    str: pa.string(),
+    Name: pa.string(),
+}
 _FAILURE = re.compile(r"CSV.*?(?: column #(\d+))?: Row #(\d+): (.*)", re.DOTALL)
 """What Arrow says of a bad line: column, where it knows one, line, and why."""
 
@@ -68,7 +86,7 @@ def read_header(path: Path, form: Format = CSV) -> list[str]:
     with open_bytes(path) as file:
         try:
             line = file.readline().decode(form.encoding)
-        except (OSError, EOFError, UnicodeError) as error:
+        except (OSError, EOFError, UnicodeError, zlib.error) as error:
             raise ValueError(f"{path}, line 1: {error}") from error
     names = line.removeprefix("\ufeff").rstrip("\r\n").split(form.delimiter)
     return [name.strip('"') for name in names]
@@ -85,8 +103,8 @@ def read_blocks(
 
     Args:
       path: of the file, plain or gzipped.
-      columns: name -> `bool` (written 0 and 1), `int`, `float` or `str`. Others
-        are skipped.
+      columns: name -> `bool` (written 0 and 1), `int`, `Id`, `float`, `str` or
+        `Name`. Others are skipped.
       form: how its lines are written.
       missing: what an empty cell of a `float` column becomes; None refuses it, as
         it always is in a `bool` or an `int` column. Empty text is "".
@@ -96,7 +114,7 @@ def read_blocks(
 
     Raises:
       ValueError: the file cannot be read, lacks a column, or a cell is empty or
-        no number; names the file, and the line and the column.
+        no finite number; names the file, and the line and the column.
     """
     header = list(form.header) or read_header(path, form)
     absent = [name for name in columns if name not in header]
@@ -115,6 +133,7 @@ def read_blocks(
                         " number"
                     )
                 block[name] = _to_numpy(column, missing)
+                _check_cells(f"{path}, line", first, name, kind, block[name], column)
             first += batch.num_rows
             yield block
 
@@ -162,13 +181,41 @@ def _parse(
                 include_columns=list(columns),
             ),
         )
-    except (pa.ArrowException, OSError, EOFError) as error:
+    except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
         found = _FAILURE.search(str(error))
         if found is None:
             raise ValueError(f"{path}: {error}") from error
         column, line, why = found.groups()
         where = f", column {header[int(column)]!r}" if column else ""
         raise ValueError(f"{path}, line {line}{where}: {why}") from error
+
+
+def _check_cells(
+    where: str,
+    first: int,
+    name: str,
+    kind: type,
+    values: np.ndarray,
+    column: pa.Array,
+) -> None:
+    """Refuses cells that parse and mean nothing: one infinity spoils a whole scale."""
+    if kind is float:
+        present = column.is_valid().to_numpy(zero_copy_only=False)
+        right = ~present | (np.abs(values) <= np.finfo(np.float32).max)
+        expected = "a finite number that float32 holds"
+    elif kind is Id:
+        right = (values >= 0) & (values <= np.iinfo(np.int32).max)
+        expected = "a whole number from 0 to 2**31 - 1"
+    elif kind is Name:
+        right, expected = values != "", "some text"
+    else:
+        return
+    if not right.all():
+        at = int(np.argmin(right))
+        raise ValueError(
+            f"{where} {first + at}, column {name!r}: {str(values[at])!r}; expected"
+            f" {expected}"
+        )
 
 
 def _to_numpy(column: pa.Array, missing: float | None) -> np.ndarray:

@@ -26,6 +26,8 @@ import pyarrow.compute as pc
 
 from jaxmtl.data.own_log_columns import WHOLE_NUMBER
 from jaxmtl.data.own_log_values import BadValue, read_feature, read_ids
+from jaxmtl.data.scaling import LARGEST, as_float32
+from jaxmtl.data.schema_text import MALFORMED, read_schema
 from jaxmtl.types import PADDING, UNKNOWN, Field, Schema
 
 SEPARATOR = "|"
@@ -101,21 +103,31 @@ class Encoding:
             coded, _ = read_ids(column, field, separator)
         except BadValue as error:
             raise _in_column(field.name, error) from error
-        texts, known = coded.dictionary, self._known[field.vocabulary]
-        found = pc.index_in(texts, value_set=known)
-        if self._is_whole[field.vocabulary]:  # 7.0 of a column that has gaps is 7
-            plain = pc.replace_substring_regex(texts, r"\.0+$", "")
-            found = pc.coalesce(found, pc.index_in(plain, value_set=known))
-        rank = pc.add(found, 1).fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
+        rank = self._ranks(field.vocabulary, coded.dictionary)
         rank = np.append(rank, self._missing_id(field)).astype(np.int32)
         # Code -1, no value, picks the last.
         codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         return rank[codes].reshape(-1, field.slots)
 
+    def _ranks(self, vocabulary: str, texts: pa.StringArray) -> np.ndarray:
+        """The id of each text, `UNKNOWN` for those that training did not hold."""
+        # 7.0 of a column that has gaps is 7.
+        plain = pc.replace_substring_regex(texts, r"\.0+$", "")
+        if self.texts is None:
+            is_id = pc.match_substring_regex(plain, r"^[1-9]\d{0,9}$")
+            ids = pc.if_else(is_id, plain, str(UNKNOWN)).cast(pa.int64())
+            ids = ids.to_numpy(zero_copy_only=False)
+            return np.where(ids < self._sizes[vocabulary], ids, UNKNOWN)
+        known = self.texts[vocabulary]
+        found = pc.index_in(texts, value_set=known)
+        if self._is_whole[vocabulary]:
+            found = pc.coalesce(found, pc.index_in(plain, value_set=known))
+        return pc.add(found, 1).fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
+
     def _missing_id(self, field: Field) -> int:
         if self.texts is None or field.slots > 1:
             return PADDING
-        at = pc.index(self._known[field.vocabulary], "").as_py()
+        at = pc.index(self.texts[field.vocabulary], "").as_py()
         return UNKNOWN if at < 0 else at + 1
 
     def _numbers(self, name: str, column: pa.Array) -> np.ndarray:
@@ -125,25 +137,22 @@ class Encoding:
         except BadValue as error:
             raise _in_column(name, error) from error
         scaled = (values - scale.mean) / scale.deviation
-        return np.nan_to_num(scaled, nan=0.0).astype(np.float32)
+        return as_float32(scaled)
 
     @functools.cached_property
-    def _known(self) -> Mapping[str, pa.StringArray]:
-        if self.texts is not None:
-            return self.texts
-        numbers = lambda size: pa.array(np.arange(1, size)).cast(pa.string())
-        return {v.name: numbers(v.size) for v in self.schema.vocabularies}
+    def _sizes(self) -> dict[str, int]:
+        return {v.name: v.size for v in self.schema.vocabularies}
 
     @functools.cached_property
     def _is_whole(self) -> dict[str, bool]:
-        """Of each vocabulary, whether all its texts are whole numbers."""
+        """Of each vocabulary of texts, whether all of them are whole numbers."""
 
         def is_whole(known: pa.StringArray) -> bool:
             present = known.filter(pc.not_equal(known, ""))
             matches = pc.match_substring_regex(present, WHOLE_NUMBER)
             return bool(len(present)) and pc.all(matches).as_py()
 
-        return {name: is_whole(known) for name, known in self._known.items()}
+        return {name: is_whole(known) for name, known in self.texts.items()}
 
     def to_json(self) -> str:
         """The encoding as text, for `from_json`."""
@@ -165,18 +174,38 @@ class Encoding:
         Raises:
           ValueError: it is none.
         """
-        raw = json.loads(text)
         try:
+            raw = json.loads(text)
             texts = raw["vocabularies"]
-            return cls(
-                Schema.from_json(json.dumps(raw["schema"])),
+            encoding = cls(
+                read_schema(raw["schema"]),
                 texts and {n: pa.array(k, pa.string()) for n, k in texts.items()},
-                raw["separators"],
+                dict(raw["separators"]),
                 {name: Scale(**scale) for name, scale in raw["numeric"].items()},
                 tuple(raw["missing"]),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+            encoding._check()
+        except (*MALFORMED, pa.ArrowException) as error:
             raise ValueError(f"{error!r}: no encoding that to_json wrote") from error
+        return encoding
+
+    def _check(self) -> None:
+        """Raises ValueError where parts are of other kinds than `to_json` writes."""
+        named = {vocabulary.name for vocabulary in self.schema.vocabularies}
+        if self.texts is not None and set(self.texts) != named:
+            raise ValueError(f"texts of {sorted(self.texts)}, not of {sorted(named)}")
+        if set(self.scales) != set(self.schema.numeric):
+            raise ValueError(f"scales of {sorted(self.scales)}, not of the schema's")
+        for text in (*self.separators.values(), *self.missing):
+            if not isinstance(text, str):
+                raise ValueError(f"{text!r} is no text")
+        if "" in self.separators.values():
+            raise ValueError("a separator is empty")
+        for name, scale in self.scales.items():
+            numbers = np.array([scale.mean, scale.deviation], np.float64)
+            # Float32 holds both: no number of a row can then overflow a float64.
+            if not np.abs(numbers).max() <= LARGEST or not numbers[1] >= 1 / LARGEST:
+                raise ValueError(f"{name!r} has {scale}; expected finite, above 0")
 
 
 def prepared(schema: Schema) -> Encoding:

@@ -21,6 +21,7 @@ number in the file, 70/15/15.
 from __future__ import annotations
 
 import hashlib
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -135,8 +136,11 @@ def read(path: str | Path | None = None) -> Log:
 
 
 def _verify(file: Path) -> None:
-    with open_bytes(file) as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
+    try:
+        with open_bytes(file) as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{file}: {error}; get it again") from error
     if found != SHA256:
         raise ValueError(
             f"{file}: its content's sha256 is {found}, expected {SHA256}: the file is"

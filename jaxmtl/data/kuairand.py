@@ -161,7 +161,7 @@ def _labels(log: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     duration = np.where(log["duration_ms"] > 0, log["duration_ms"], np.nan)
     labels = {
         "click": log["is_click"],
-        "watch": np.clip(log["play_time_ms"] / duration, 0, 1),
+        "watch": np.clip(log["play_time_ms"], 0, duration) / duration,
     }
     if "long_view" in log:
         labels["long_view"] = log["long_view"]

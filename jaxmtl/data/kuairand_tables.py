@@ -18,20 +18,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmtl.data.delimited import read_columns, read_header
+from jaxmtl.data.delimited import Id, read_columns, read_header
 from jaxmtl.types import Field
 
 URL = "https://kuairand.com"
 RAW = ("log_standard_*.csv", "user_features_*.csv", "video_features_basic_*.csv")
 LOG = {
-    "user_id": int,
-    "video_id": int,
+    "user_id": Id,
+    "video_id": Id,
     "is_click": bool,
     "play_time_ms": float,
     "duration_ms": float,
 }
 """The columns of a log that no form may lack."""
-LOG_EXTRAS = {"tab": int, "hourmin": int, "time_ms": int, "long_view": bool}
+LOG_EXTRAS = {"tab": Id, "hourmin": Id, "time_ms": int, "long_view": bool}
 """Those that a joined file may lack."""
 USER_FIELDS = (
     "user_active_degree",

@@ -28,7 +28,7 @@ import numpy as np
 from tensorflow_datasets.structured.movielens import Movielens
 
 from jaxmtl.data.catalogue import fetch
-from jaxmtl.data.delimited import Format, read_columns
+from jaxmtl.data.delimited import Format, Id, Name, read_columns
 from jaxmtl.data.log import Log
 from jaxmtl.data.scaling import moments, standardise
 from jaxmtl.data.splitting import by_time, divide
@@ -206,7 +206,8 @@ def _read_own(files: tuple[Path, Path, Path]) -> Ratings:
     """GroupLens's files: tab or `|` between values, no header, ISO-8859-1."""
     keys = ("user", "film", "stars", "second")
     tabs = Format("\t", quoted=False, header=keys)
-    data = read_columns(files[0], dict.fromkeys(keys, int), tabs)
+    kinds = dict(zip(keys, (Id, Id, int, int), strict=True))
+    data = read_columns(files[0], kinds, tabs)
     film = ("film", "title", "released", "on_video", "imdb", *GENRES)
     bars = Format("|", quoted=False, header=film, encoding="latin1")
     films = read_columns(
@@ -218,7 +219,7 @@ def _read_own(files: tuple[Path, Path, Path]) -> Ratings:
         **data,
         users=read_columns(
             files[2],
-            dict(zip(USER_COLUMNS, (int, int, str, str), strict=True)),
+            dict(zip(USER_COLUMNS, (Id, Id, Name, Name), strict=True)),
             dataclasses.replace(bars, header=(*USER_COLUMNS, "zip")),
         ),
         films={
@@ -235,8 +236,8 @@ def _read_recbole(files: tuple[Path, Path, Path]) -> Ratings:
     data = read_columns(
         files[0],
         {
-            "user_id:token": int,
-            "item_id:token": int,
+            "user_id:token": Id,
+            "item_id:token": Id,
             "rating:float": float,
             "timestamp:float": float,
         },
@@ -250,15 +251,15 @@ def _read_recbole(files: tuple[Path, Path, Path]) -> Ratings:
     users = read_columns(
         files[2],
         {
-            "user_id:token": int,
-            "age:token": int,
-            "gender:token": str,
-            "occupation:token": str,
+            "user_id:token": Id,
+            "age:token": Id,
+            "gender:token": Name,
+            "occupation:token": Name,
         },
         tabs,
     )
     return Ratings(
-        *(column.astype(np.int64) for column in data.values()),
+        *(_whole(files[0], name, column) for name, column in data.items()),
         users=dict(zip(USER_COLUMNS, users.values(), strict=True)),
         films={
             "film": films["item_id:token"],
@@ -266,6 +267,18 @@ def _read_recbole(files: tuple[Path, Path, Path]) -> Ratings:
             "genres": _genres([row.split() for row in films["class:token_seq"]]),
         },
     )
+
+
+def _whole(file: Path, name: str, column: np.ndarray) -> np.ndarray:
+    """Whole numbers that are written as floats, as int64."""
+    wrong = (column != np.floor(column)) | (np.abs(column) > 2**53)
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        raise ValueError(
+            f"{file}, line {2 + at}, column {name!r}: {column[at]}; expected a whole"
+            " number"
+        )
+    return column.astype(np.int64)
 
 
 def _years(texts) -> np.ndarray:

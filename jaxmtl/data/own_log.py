@@ -77,6 +77,14 @@ def read(path: str | Path, schema_path: str | Path) -> Log:
     """
     description = load(schema_path)
     columns = read_columns(Path(path), description)
+    try:
+        return _encode(Path(path), description, columns)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _encode(path: Path, description: Description, columns: Columns) -> Log:
+    """The rows of a log as ids and scaled numbers, split and in order."""
     split = assign(description.split, columns)
     codes = _number_values(description, columns)
     vocabularies, ids = encode(
@@ -103,7 +111,7 @@ def read(path: str | Path, schema_path: str | Path) -> Log:
             for name, (start, end) in zip(SPLITS, pairwise(bounds), strict=True)
         },
         counts=columns.counts,
-        notes=_notes(Path(path), description, columns),
+        notes=_notes(path, description, columns),
     )
 
 

@@ -162,10 +162,12 @@ def load(path: str | Path) -> Description:
             f"{path}: no such file; a log of your own needs a schema file that says"
             " what its columns are"
         ) from error
+    except UnicodeError as error:
+        raise ValueError(f"{path}: {error}; write it in UTF-8") from error
     parse = json.loads if path.suffix == ".json" else tomllib.loads
     try:
         return _describe(parse(text))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 

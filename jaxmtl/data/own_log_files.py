@@ -57,7 +57,7 @@ def read_part(
         for batch in read(part, columns, missing):
             rows += batch.num_rows
             yield batch
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise ValueError(
             f"{part}, after row {rows}: {error}; is the file whole, and of the form"
             " that its name says?"

@@ -100,10 +100,12 @@ def read_feature(column: pa.Array, log: bool) -> np.ndarray:
     """A numeric feature, float64 [n], NaN = missing; log(1 + value) if asked for.
 
     Raises:
-      BadValue: as `read_numbers`, or a number is infinite, or below 0 before `log`.
+      BadValue: as `read_numbers`, or a number is infinite or beyond float32, or
+        below 0 before `log`.
     """
     values = read_numbers(column)
-    _refuse(np.isinf(values), values, "numbers must be finite")
+    large = np.abs(values) > np.finfo(np.float32).max
+    _refuse(large, values, "numbers must be finite, and no larger than float32 holds")
     if log:
         _refuse(values < 0, values, "log needs numbers of 0 or more; leave log out")
         values = np.log1p(values)

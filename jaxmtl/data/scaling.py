@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 class Moments(NamedTuple):
     """Of each column: how many are known, their mean, and their squared deviations.
@@ -58,4 +60,9 @@ def standardise(values: np.ndarray, over: Moments) -> np.ndarray:
     """
     deviation = np.sqrt(over.squares / np.maximum(over.count, 1))
     scaled = (values - over.mean) / np.where(deviation > 0, deviation, 1)
-    return np.nan_to_num(scaled, nan=0.0).astype(np.float32)
+    return as_float32(scaled)
+
+
+def as_float32(scaled: np.ndarray) -> np.ndarray:
+    """Scaled numbers as float32: 0 for a missing one, the largest for larger ones."""
+    return np.nan_to_num(np.clip(scaled, -LARGEST, LARGEST), nan=0.0).astype(np.float32)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxmtl.data.delimited import Id
 from jaxmtl.data.log import SPLITS
 from jaxmtl.data.scaling import Moments, merge, moments, standardise
 from jaxmtl.data.vocabulary import look_up
@@ -48,7 +49,7 @@ class Columns:
     def types(self) -> dict[str, type]:
         """Column -> its type, in the order of the file's own parts."""
         return {
-            **{field.name: int for field in self.fields},
+            **{field.name: Id for field in self.fields},
             **dict.fromkeys(self.numeric, float),
             **{task.name: bool for task in self.tasks},
         }

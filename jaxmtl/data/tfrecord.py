@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 GZIP_MAGIC = b"\x1f\x8b\x08"
+DEFLATE_MOST = 1032
+"""Bytes that a byte of a gzip stream can stand for (https://zlib.net/zlib_tech.html)."""
 
 
 def read_examples(path: str | Path) -> Iterator[dict[str, list]]:
@@ -44,11 +47,12 @@ def read_examples(path: str | Path) -> Iterator[dict[str, list]]:
         raise ValueError(f"cannot open {path}: {error.strerror}") from error
     with raw:
         is_gzipped = raw.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+        most = raw.seek(0, os.SEEK_END) * (DEFLATE_MOST if is_gzipped else 1)
         raw.seek(0)
         file = gzip.GzipFile(fileobj=raw) if is_gzipped else raw
         for number in itertools.count():
             try:
-                payload = _read_payload(file)
+                payload = _read_payload(file, most)
                 if payload is None:
                     return
                 example = tf_example_pb2.Example.FromString(payload)
@@ -58,12 +62,16 @@ def read_examples(path: str | Path) -> Iterator[dict[str, list]]:
             yield {name: _values(feature) for name, feature in features.items()}
 
 
-def _read_payload(file: BinaryIO) -> bytes | None:
+def _read_payload(file: BinaryIO, most: int) -> bytes | None:
     header = file.read(8)
     if not header:
         return None
     _check(header, file.read(4), "length: the file is damaged or no TFRecord")
     (length,) = struct.unpack("<Q", header)
+    if length > most:  # reading as much would first make room for it
+        raise ValueError(
+            f"claims {length:,} bytes; the file ends after {most:,} at most"
+        )
     payload = file.read(length)
     _check(payload, file.read(4), "payload: the file is damaged, fetch it again")
     return payload
