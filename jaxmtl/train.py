@@ -334,6 +334,23 @@ def make_predict(setup: Setup) -> Callable[..., dict[str, Array]]:
     Joint tasks too, as `outputs.predictions` names them. Rows are on the device or,
     as for a mesh, on the host; a mesh must divide the length of `index`.
     """
+    program = predict_program(setup)
+    mesh = setup.mesh
+
+    def predict(snapshot, task_masks, rows, index):
+        if mesh is None and isinstance(rows.ids, jax.Array):
+            return program(snapshot, task_masks, rows, index)
+        batch = place(setup, rows, {EVERY: index})[EVERY]
+        return program(snapshot, sharding.copy_to_all(mesh, task_masks), None, batch)
+
+    return predict
+
+
+def predict_program(setup: Setup) -> functools.partial:
+    """The compiled program of `make_predict`, with the setup's numbers put in.
+
+    Setups that differ in these, or in what only training depends on, share it.
+    """
     conflict = setup.conflict
     if conflict and not conflict.shifts(setup.schema.task(conflict.task)):
         conflict = None
@@ -344,16 +361,7 @@ def make_predict(setup: Setup) -> Callable[..., dict[str, Array]]:
         summed=setup.summed and setup.needs_funnel,
         tables="sgd",
     )
-    program = functools.partial(_make_predict(plain.structure()), plain.numbers())
-    mesh = setup.mesh
-
-    def predict(snapshot, task_masks, rows, index):
-        if mesh is None and isinstance(rows.ids, jax.Array):
-            return program(snapshot, task_masks, rows, index)
-        batch = place(setup, rows, {EVERY: index})[EVERY]
-        return program(snapshot, sharding.copy_to_all(mesh, task_masks), None, batch)
-
-    return predict
+    return functools.partial(_make_predict(plain.structure()), plain.numbers())
 
 
 @functools.lru_cache(maxsize=64)

@@ -358,7 +358,7 @@ def test_the_interval_is_drawn_for_each_reading(command, tmp_path):
     hard, soft = (p["params"] for p in found["series"]["per_step_weights"])
     assert hard < soft  # a position's cell, twice
     assert (tmp_path / "interval.png").read_bytes().startswith(b"\x89PNG")
-    assert "CTCVR AUC, I =" in printed
+    assert "CTCVR AUC\n" in printed and "interval I (0" in printed
 
 
 def test_noise_of_every_kind_is_tested_with_and_without_adaptation(

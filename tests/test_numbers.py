@@ -64,7 +64,7 @@ def test_setups_that_differ_in_numbers_train_and_predict_through_one_program():
         predicted = train.predict_all(setup, snapshot, dense, rows, chunk=40)
         ends.append((jax.device_get(snapshot), predicted))
     assert program._cache_size() == before + 1
-    assert train.make_predict(setups[0]).func._cache_size() == 1
+    assert train.predict_program(setups[0]).func._cache_size() == 1
     for name, (snapshot, predicted) in zip(CHANGES, ends[1:], strict=True):
         differs = jax.tree.map(lambda a, b: bool((a != b).any()), snapshot, ends[0][0])
         assert any(jax.tree.leaves(differs)), f"the {name} changes nothing"

@@ -283,10 +283,10 @@ def test_predictions_under_other_masks_do_not_recompile():
     snapshot = train.snapshot_of(warm(world.setup))
     predict = functools.partial(train.predict_all, world.setup, snapshot, chunk=36)
     first = predict(world.masks, world.rows)
-    compiled = programs(train.make_predict(world.setup))
+    compiled = programs(train.predict_program(world.setup))
     other = predict(make_world(world.setup, 1).masks, world.rows)
     assert (other["click"] != first["click"]).any()
-    assert programs(train.make_predict(world.setup)) == compiled
+    assert programs(train.predict_program(world.setup)) == compiled
 
 
 def reference_fields(table, rows):
