@@ -26,6 +26,7 @@ from experiments.figures import (
     save,
     tidy,
 )
+from experiments.statistics import is_significant
 
 BASE = "base"
 STYLES = (
@@ -189,5 +190,5 @@ def best(world: Mapping[str, Any], metric: str, sign: int) -> tuple[str, str]:
     test = world["rows"][name][metric].get("vs_base")
     if test is None:
         return name, name.replace(" ", "\n")
-    star = "*" if test["p_holm"] is not None and test["p_holm"] < 0.05 else ""
+    star = "*" if is_significant(test["p_holm"]) else ""
     return name, f"{name.replace(' ', chr(10))}{star}\n{test['difference']:+.4f}"

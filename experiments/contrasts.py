@@ -12,9 +12,9 @@ from typing import Any, Literal, NamedTuple
 
 from experiments.rendering import grid
 from experiments.report import Table, row_role
-from experiments.statistics import holm, paired_t
+from experiments.report.document import interval_text, p_text
+from experiments.statistics import SIGNIFICANCE, holm, is_significant, paired_t
 
-LEVEL = 0.05
 Verdict = Literal["yes", "no", "undecided"]
 
 
@@ -79,7 +79,7 @@ def compare(table: Table, questions: Sequence[Question]) -> list[dict[str, Any]]
 
 def verdict(metric: str, difference: float, p: float | None) -> Verdict:
     """`yes`: better, `no`: worse, each at 5 % after correction; else `undecided`."""
-    if p is None or p >= LEVEL:
+    if not is_significant(p):
         return "undecided"
     higher_is_better = metric.endswith("auc")
     return "yes" if (difference > 0) == higher_is_better else "no"
@@ -99,15 +99,15 @@ def as_text(
             ["difference", *(f"{test['row']} − {test['against']}" for test in here)],
             ["what differs", *(test["meaning"] for test in here)],
             [f"Δ {title}", *(f"{test['difference']:+.5f}" for test in here)],
-            ["95 % over seeds", *(_interval(test) for test in here)],
-            ["p (Holm)", *(_p(test) for test in here)],
+            ["95 % over seeds", *(interval_text(test["ci95"]) for test in here)],
+            ["p (Holm)", *(p_text(test) for test in here)],
             ["gain?", *(test["verdict"] for test in here)],
         ]
         parts.append(grid(columns, markdown=True))
     parts.append(
         "**Bold** decides its question. Holm's correction runs over the bold contrasts"
         " of a metric, and apart from them over the others. yes: a gain, no: a loss,"
-        f" each with p < {LEVEL:g} after correction; else undecided."
+        f" each with p < {SIGNIFICANCE:g} after correction; else undecided."
     )
     parts.append("\n".join(f"- {answer(titles, q, found)}" for q in questions))
     return "\n\n".join(parts)
@@ -123,8 +123,8 @@ def answer(
     of, against = tests[0]["row"], tests[0]["against"]
     said = [
         f"{test['verdict']} for {titles[test['metric']]} ({test['difference']:+.5f}"
-        + (f", {_interval(test)}" if test["ci95"] else "")
-        + (f", p {_p(test)})" if test["p_holm"] is not None else ", no test)")
+        + (f", {interval_text(test['ci95'])}" if test["ci95"] else "")
+        + (f", p {p_text(test)})" if test["p_holm"] is not None else ", no test)")
         for test in tests
     ]
     if {test["verdict"] for test in tests} == {"undecided"} and not tests[0]["ci95"]:
@@ -191,13 +191,3 @@ def difference(
 
 def _mark(test: Mapping[str, Any]) -> str:
     return f"**{test['question']}**" if test["deciding"] else test["question"]
-
-
-def _interval(test: Mapping[str, Any]) -> str:
-    return "–" if test["ci95"] is None else "{:+.5f} … {:+.5f}".format(*test["ci95"])
-
-
-def _p(test: Mapping[str, Any]) -> str:
-    if test["p_holm"] is None:
-        return "–"
-    return "<0.001" if test["p_holm"] < 0.001 else f"{test['p_holm']:.3f}"

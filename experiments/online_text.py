@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.rendering import grid
+from experiments.report.document import grid, p_text
 
 
 def to_text(found: Mapping[str, Any]) -> str:
@@ -51,14 +51,8 @@ def _columns(pairs: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
         ["Δ", *show(lambda v: f"{v['relative']:+.2%}")],
         ["Δ s, 95 % over seeds", *show(lambda v: _ends(v["ci95"], ""))],
         ["Δ s, over sessions", *show(lambda v: _ends(v["ci95_sessions"], ""))],
-        ["p (Holm)", *show(_p)],
+        ["p (Holm)", *show(p_text)],
     ]
-
-
-def _p(versus: Mapping[str, Any]) -> str:
-    if versus["p_holm"] is None:
-        return "–"
-    return "<0.001" if versus["p_holm"] < 0.001 else f"{versus['p_holm']:.3f}"
 
 
 def _ends(interval: Sequence[float] | None, before: str = "; ") -> str:

@@ -11,12 +11,19 @@ import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from experiments.report import Table, row_role
-from experiments.report.document import Grid, P, Section, grid, section_markdown
+from experiments.report.document import (
+    NONE,
+    Grid,
+    P,
+    Section,
+    grid,
+    interval_text,
+    p_text,
+    section_markdown,
+)
 
-NONE = "–"
 OWN_EPOCH = "_own_epoch"
 
 
@@ -154,7 +161,7 @@ def _main_columns(table: Table, name: str) -> list[list[str]]:
         test = row["tests"].get(name, {}).get(f"vs_{against}")
         mean = row["metrics"].get(name, {}).get("mean")
         deltas.append(_delta(name, test["difference"], mean) if test else NONE)
-        ps.append(_p(test))
+        ps.append(p_text(test))
         paper = row["paper"].get(name)
         change = ""
         if None not in (paper, theirs) and paper != theirs:
@@ -193,12 +200,6 @@ def _delta(name: str, difference: float, mean: float) -> str:
     return f"{difference:+.5f}"
 
 
-def _p(test: Mapping[str, Any] | None) -> str:
-    if test is None or test["p_holm"] is None:
-        return NONE
-    return "<0.001" if test["p_holm"] < 0.001 else f"{test['p_holm']:.3f}"
-
-
 def _test_columns(table: Table, name: str) -> list[list[str]]:
     columns = []
     for title in _baselines(table):
@@ -208,17 +209,14 @@ def _test_columns(table: Table, name: str) -> list[list[str]]:
                 f"Δ vs {title}",
                 *(f"{t['difference']:+.5f}" if t else NONE for t in tests),
             ],
-            ["95 % over seeds", *(_interval(t, "ci95") for t in tests)],
-            ["95 % over users", *(_interval(t, "bootstrap_ci95") for t in tests)],
-            [P, *map(_p, tests)],
+            ["95 % over seeds", *(interval_text(t and t["ci95"]) for t in tests)],
+            [
+                "95 % over users",
+                *(interval_text(t and t["bootstrap_ci95"]) for t in tests),
+            ],
+            [P, *map(p_text, tests)],
         ]
     return columns
-
-
-def _interval(test: Mapping[str, Any] | None, key: str) -> str:
-    if test is None or test[key] is None:
-        return NONE
-    return "{:+.5f} … {:+.5f}".format(*test[key])
 
 
 def _cost_columns(table: Table) -> list[list[str]]:

@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 LEVEL = 0.95
+SIGNIFICANCE = 0.05
+"""Below it a p, corrected where it must be, decides."""
 
 
 class Interval(NamedTuple):
@@ -34,6 +36,11 @@ class PairedTest(NamedTuple):
     low: float | None
     high: float | None
     p: float | None
+
+
+def is_significant(p: float | None) -> bool:
+    """Whether a p decides; where there is no test, it does not."""
+    return p is not None and p < SIGNIFICANCE
 
 
 def mean_interval(values: ArrayLike) -> Interval:

@@ -30,7 +30,7 @@ from experiments.lt4rec import (
 )
 from experiments.rendering import grid
 from experiments.report import RowResult
-from experiments.statistics import holm, paired_t
+from experiments.statistics import holm, is_significant, paired_t
 from experiments.workdir import write_json
 from jaxmtl.data.store import Dataset
 
@@ -203,5 +203,5 @@ def _cell(found: Mapping[str, Any]) -> str:
     test = found.get("vs_base")
     if test is None:
         return "–" if found["mean"] is None else f"{found['mean']:.4f}"
-    star = "*" if (test["p_holm"] or 1) < 0.05 else ""
+    star = "*" if is_significant(test["p_holm"]) else ""
     return f"{test['difference']:+.4f}{star}"

@@ -23,7 +23,7 @@ from experiments import stopping, sweeps, tables
 from experiments.day_stream import DayStream
 from experiments.day_training import Begun, Learner, Update, keep, live
 from experiments.lt4rec import base_ctr, base_cvr, hard_sharing, s_weight
-from experiments.rendering import grid
+from experiments.report.document import grid, p_text
 from experiments.statistics import holm, mean_interval, paired_t
 from experiments.workdir import read_json, write_json
 
@@ -260,7 +260,7 @@ def totals_text(totals: Mapping[str, Any], metrics: Mapping[str, str]) -> str:
         columns += [
             [title, *map(_level, cells)],
             ["Δ", *("–" if v is None else f"{v['difference']:+.5f}" for v in versus)],
-            ["p (Holm)", *map(_p, versus)],
+            ["p (Holm)", *map(p_text, versus)],
         ]
     for cost, title in COSTS.items():
         cells = [total[cost] for total in totals.values()]
@@ -278,12 +278,6 @@ def _level(cell: Mapping[str, Any]) -> str:
         return "–"
     half = cell["ci95"] and (cell["ci95"][1] - cell["ci95"][0]) / 2
     return f"{cell['mean']:.5f}" + (f" ± {half:.5f}" if half else "")
-
-
-def _p(versus: Mapping[str, Any] | None) -> str:
-    if versus is None or versus["p_holm"] is None:
-        return "–"
-    return "<0.001" if versus["p_holm"] < 0.001 else f"{versus['p_holm']:.3f}"
 
 
 def _unseen_text(unseen: Mapping[int, Mapping[str, float]]) -> str:

@@ -16,10 +16,9 @@ from experiments import contrasts, tables
 from experiments.contrasts import Contrast
 from experiments.rendering import grid
 from experiments.report import Table, row_role
-from experiments.statistics import holm, paired_t
+from experiments.report.document import interval_text, p_text
+from experiments.statistics import SIGNIFICANCE, holm, is_significant, paired_t
 from experiments.workdir import read_json, write_json
-
-LEVEL = 0.05
 
 
 class Claim(NamedTuple):
@@ -176,11 +175,9 @@ def _decided(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
         corrected = holm([test["p"] for test in family])
         for test, p in zip(family, corrected, strict=True):
             as_claimed = test["difference"] * test["sign"] > 0
-            decided = p is not None and p < LEVEL
-            test["p_holm"] = p
-            test["verdict"] = (
-                ("yes" if as_claimed else "no") if decided else "undecided"
-            )
+            test["p_holm"], test["verdict"] = p, "undecided"
+            if is_significant(p):
+                test["verdict"] = "yes" if as_claimed else "no"
     return found
 
 
@@ -196,26 +193,16 @@ def to_text(found: Sequence[Mapping[str, Any]], command: str) -> str:
         ["paper", *(_number(test["paper"]) for test in found)],
         ["here", *(_number(test["difference"]) for test in found)],
         ["relative", *(f"{test['relative']:+.2%}" for test in found)],
-        ["95 % over seeds", *(_interval(test["ci95"]) for test in found)],
-        ["p (Holm)", *(_p(test["p_holm"]) for test in found)],
+        ["95 % over seeds", *(interval_text(test["ci95"]) for test in found)],
+        ["p (Holm)", *(p_text(test) for test in found)],
         ["so?", *(test["verdict"] for test in found)],
     ]
     return (
         f"{grid(columns, markdown=True)}\n\nyes: as the paper says, no: the other way"
-        f" round, each with p < {LEVEL:g} after Holm's correction over the claims about"
-        f" a metric; else undecided.\n\n`{command}`\n"
+        f" round, each with p < {SIGNIFICANCE:g} after Holm's correction over the"
+        f" claims about a metric; else undecided.\n\n`{command}`\n"
     )
 
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:+.5f}"
-
-
-def _interval(ci95: Sequence[float] | None) -> str:
-    return "–" if ci95 is None else f"{ci95[0]:+.5f} … {ci95[1]:+.5f}"
-
-
-def _p(p: float | None) -> str:
-    if p is None:
-        return "–"
-    return "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -8,13 +8,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from experiments import ablation, figures
-from experiments.report.document import Document, Grid, Picture, Section
+from experiments.report.document import NONE, Document, Grid, Picture, Section
 from experiments.report.page import duration
 from experiments.report.study_files import Study
 from experiments.report.svg import to_svg
 from experiments.statistics import mean_interval
 
-NONE = "–"
 COLOURS = (figures.BLUE, figures.ORANGE, figures.GREEN, figures.PURPLE)
 MARKS = "osD^v"
 

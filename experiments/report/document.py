@@ -9,12 +9,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jinja2
 
-LEVEL = 0.05
-"""Significance at which a corrected p is set apart."""
+from experiments import statistics
+
+NONE = "–"
+"""Of a cell without a value."""
 P = "p (Holm)"
 """Header of the columns of corrected p-values."""
 
@@ -156,12 +158,24 @@ def grid(columns: Sequence[Sequence[str]], *, markdown: bool) -> str:
     )
 
 
+def p_text(test: Mapping[str, Any] | None) -> str:
+    """A test's corrected p, its `p_holm`; a dash where no test was made."""
+    if test is None or test["p_holm"] is None:
+        return NONE
+    return "<0.001" if test["p_holm"] < 0.001 else f"{test['p_holm']:.3f}"
+
+
+def interval_text(ends: Sequence[float] | None) -> str:
+    """An interval of differences; a dash where there is none."""
+    return NONE if ends is None else "{:+.5f} … {:+.5f}".format(*ends)
+
+
 def is_significant(cell: str, header: str) -> bool:
-    """Whether a cell is a corrected p below `LEVEL`."""
+    """Whether a cell is a corrected p that decides."""
     if header != P:
         return False
     try:
-        return float(cell.removeprefix("<")) < LEVEL
+        return statistics.is_significant(float(cell.removeprefix("<")))
     except ValueError:  # no test was made
         return False
 
