@@ -151,7 +151,7 @@ class Learner:
         together, cost = self.dense(), Cost()
         for task in self._tasks if self._masked else ():
             mask, spent = self._search(task, days, starts)
-            together[task] = join(together[task], mask, task)
+            together[task] = masks.join(together[task], mask, task)
             cost = cost.plus(spent)
         return together, cost
 
@@ -208,12 +208,6 @@ class Learner:
 
     def _work(self, net, task_masks, rows) -> float:
         return work_of(self.setup, net, task_masks, rows)
-
-
-def join(dense: Mask, found: Mask, task: str) -> Mask:
-    """A single task's mask for the net of all: it says nothing of others' own parts."""
-    own = dense["tasks"] | {task: found["tasks"][task]}
-    return {"shared": found["shared"], "tasks": own}
 
 
 def live(

@@ -21,14 +21,12 @@ from scipy.optimize import linear_sum_assignment
 
 from jaxmtl.data.feed_exposure import POSITIONS, Impressions, expose
 from jaxmtl.data.feed_world import (
-    BETA,
     World,
     logits,
     make_rng,
     truth,
-    watch_mixture,
 )
-from jaxmtl.data.video_feed import Feed, encode_rows
+from jaxmtl.data.video_feed import Feed, draw_watch, encode_rows
 from jaxmtl.types import Rows
 
 _STREAM = 100
@@ -153,9 +151,7 @@ def drawn_view(
     clicks, _ = _click_and_watch(world, sessions, places)
     shape = sessions.seconds.shape
     clicked = rng.random(shape)[..., None] < clicks
-    finish, partial = watch_mixture(logits(world, *sessions.offers)[:, 1])
-    ends = rng.random(finish.shape) < finish
-    ratio = np.where(ends, 1.0, rng.beta(BETA * partial, BETA * (1 - partial)))
+    ratio = draw_watch(rng, logits(world, *sessions.offers)[:, 1])
     return clicked * (ratio.reshape(shape) * sessions.seconds)[..., None]
 
 

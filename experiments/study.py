@@ -283,12 +283,7 @@ def _masks(
         {task: ticket.mask for task, ticket in found.items()},
         setup.schema.ctr,
     )
-    together = {}
-    for task, mask in made.items():
-        # The net of its search has no view of another task's own.
-        own = dense[task]["tasks"] | {task: mask["tasks"][task]}
-        together[task] = {"shared": mask["shared"], "tasks": own}
-    return together
+    return {task: masks.join(dense[task], mask, task) for task, mask in made.items()}
 
 
 def _describe(

@@ -86,6 +86,18 @@ def gates(net: Params, masks: Mapping[str, Mask | None]) -> Params:
     return jax.tree_util.tree_map_with_path(gate, seen, net, is_leaf=_is_none)
 
 
+def join(dense: Mask, found: Mask, task: str) -> Mask:
+    """A mask found in a net of one task, for the net of all of them.
+
+    Args:
+      dense: the task's dense mask there.
+      found: the mask; the net of its search has no view of another task's own.
+      task: whose masks they are.
+    """
+    own = dense["tasks"] | {task: found["tasks"][task]}
+    return {"shared": found["shared"], "tasks": own}
+
+
 def union(masks: Iterable[Mask]) -> Mask:
     """What any of the masks keeps; None where none of them prunes."""
 

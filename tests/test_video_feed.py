@@ -173,7 +173,7 @@ def test_watch_expectation_is_that_of_its_mixture():
     logit = np.array([-3.0, 0.0, 2.0])
     finish, partial = watch_mixture(logit)
     np.testing.assert_allclose(finish[1], 0.5)
-    drawn = video_feed._draw_watch(np.random.default_rng(0), np.repeat(logit, 40_000))
+    drawn = video_feed.draw_watch(np.random.default_rng(0), np.repeat(logit, 40_000))
     drawn = drawn.reshape(3, -1)
     np.testing.assert_allclose(drawn.mean(1), mean_watch(logit), atol=0.006)
     np.testing.assert_allclose((drawn == 1).mean(1), finish, atol=0.01)
@@ -439,7 +439,7 @@ def test_chance_of_a_valid_play_is_the_tail_of_the_watch_law(ratio):
     found = valid_play(z, ratio)
     np.testing.assert_allclose(found, finish + (1 - finish) * law.sf(ratio), rtol=1e-9)
     n = 20_000
-    drawn = np.stack([video_feed._draw_watch(rng, z) for _ in range(n)]) >= ratio
+    drawn = np.stack([video_feed.draw_watch(rng, z) for _ in range(n)]) >= ratio
     error = np.sqrt(found * (1 - found) / n)
     assert (np.abs(drawn.mean(axis=0) - found) < 4 * error + 1e-9).all()
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import tempfile
-import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -29,6 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tyro
 
+from experiments.benchmarks.memory import watched_memory
 from experiments.report import describe_environment
 from jaxmtl.data import ali_ccp
 from jaxmtl.data.ali_ccp_join import FILES
@@ -231,35 +231,13 @@ class Cost(NamedTuple):
 
 def measure(folder: Path, options: ali_ccp.AliCcpOptions) -> Cost:
     """Prepares a folder's log in this process, from text to mapped columns."""
-    peak = before = _private_bytes()
-    done = threading.Event()
-
-    def watch():
-        nonlocal peak
-        while not done.wait(0.02):
-            peak = max(peak, _private_bytes())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    started, cpu_started = time.perf_counter(), time.process_time()
-    try:
-        with tempfile.TemporaryDirectory() as cache:
-            read = lambda: ali_ccp.read(folder, options)
-            data = prepare("ali_ccp", {}, read, Path(cache), say=lambda text: None)
-    finally:
-        done.set()
-        watcher.join()
+    with watched_memory() as memory, tempfile.TemporaryDirectory() as cache:
+        started, cpu_started = time.perf_counter(), time.process_time()
+        read = lambda: ali_ccp.read(folder, options)
+        data = prepare("ali_ccp", {}, read, Path(cache), say=lambda text: None)
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu_started
     ids = sum(vocabulary.size for vocabulary in data.schema.vocabularies)
-    return Cost(data.counts["read"], ids, seconds, cpu, before, peak)
-
-
-def _private_bytes() -> float:
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return float("nan")
-    return 1024.0 * int(status.partition("RssAnon:")[2].split()[0])
+    return Cost(data.counts["read"], ids, seconds, cpu, **memory)
 
 
 def measure_alone(folder: Path, options: ali_ccp.AliCcpOptions) -> Cost:

@@ -16,14 +16,12 @@ A core's rows a second are those of the process's CPU time, over all of its thre
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import multiprocessing
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -33,6 +31,7 @@ import tyro
 
 from experiments.benchmarks.input_orders import compare
 from experiments.benchmarks.input_set import SCHEMA, MadeSet, made_blocks
+from experiments.benchmarks.memory import watched_memory
 from experiments.report import describe_environment
 from jaxmtl.data.blocks import write_split
 from jaxmtl.data.chunks import Chunk
@@ -73,34 +72,6 @@ class Options:
     compared: int = 3_000_000
     folder: Path | None = None
     out: Path | None = None
-
-
-@contextlib.contextmanager
-def watched_memory() -> Iterator[dict[str, float]]:
-    """Fills in `before` and `peak`: private bytes, NaN where unknown."""
-    before = private_bytes()
-    found, done = {"before": before, "peak": before}, threading.Event()
-
-    def watch():
-        while not done.wait(0.02):
-            found["peak"] = max(found["peak"], private_bytes())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield found
-    finally:
-        done.set()
-        watcher.join()
-
-
-def private_bytes() -> float:
-    """RssAnon, memory of this process that no file stands behind."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-    except OSError:
-        return float("nan")
-    return 1024.0 * int(status.partition("RssAnon:")[2].split()[0])
 
 
 def read_epochs(made: MadeSet, epochs: int) -> dict:

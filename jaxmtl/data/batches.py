@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 
 import numpy as np
 
@@ -18,6 +18,31 @@ from jaxmtl.types import Rows, Task
 
 EVERY = "all"
 """Name of the step that trains the sum of all tasks' losses on one batch."""
+
+
+def deal(
+    rows: Mapping[str, Sized],
+    steps: int,
+    passes: Mapping[str, float] | None,
+    devices: int,
+) -> tuple[dict[str, int], dict[str, int]]:
+    """How many rows of each kind an epoch takes, and a batch holds at most.
+
+    Args:
+      rows: kind of step -> its rows.
+      steps: an epoch.
+      passes: kind -> how often an epoch passes over its rows (default 1).
+      devices: that split each batch.
+    """
+    counts = {
+        kind: max(1, round((passes or {}).get(kind, 1.0) * len(index)))
+        for kind, index in rows.items()
+    }
+    multiple = math.lcm(8, devices)
+    sizes = {
+        n: -(-count // (multiple * steps)) * multiple for n, count in counts.items()
+    }
+    return counts, sizes
 
 
 class Plan:
@@ -72,17 +97,8 @@ class Plan:
             kind: np.flatnonzero(flags).astype(np.int32)
             for kind, flags in found.items()
         }
-        self._passes = {kind: (passes or {}).get(kind, 1.0) for kind in found}
-        self._counts = {
-            kind: max(1, round(self._passes[kind] * len(index)))
-            for kind, index in self._rows.items()
-        }
         self.steps = -(-rows.num_rows // batch_size)
-        multiple = math.lcm(8, devices)
-        self.sizes = {
-            kind: -(-count // (multiple * self.steps)) * multiple
-            for kind, count in self._counts.items()
-        }
+        self._counts, self.sizes = deal(self._rows, self.steps, passes, devices)
 
     def orders(self, seed: int, epoch: int) -> dict[str, np.ndarray]:
         """Kind -> int32 [steps, size] row numbers, -1 = empty slot.

@@ -7,14 +7,13 @@ step takes is a function of (seed, epoch, step), and costs the same at any step.
 
 from __future__ import annotations
 
-import math
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from jaxmtl.data.batches import EVERY
+from jaxmtl.data.batches import EVERY, deal
 from jaxmtl.data.shuffle import shuffled
 from jaxmtl.spaces import with_joint
 from jaxmtl.types import Rows, Schema, Task
@@ -67,16 +66,8 @@ class LargePlan:
                 f" use 1 … {rows.num_rows}, and fewer than 2**31 rows"
             )
         self._rows = _find(schema, rows, tasks, summed)
-        self._counts = {
-            kind: max(1, round((passes or {}).get(kind, 1.0) * len(index)))
-            for kind, index in self._rows.items()
-        }
         self.steps = -(-rows.num_rows // batch_size)
-        multiple = math.lcm(8, devices)
-        self.sizes = {
-            kind: -(-count // (multiple * self.steps)) * multiple
-            for kind, count in self._counts.items()
-        }
+        self._counts, self.sizes = deal(self._rows, self.steps, passes, devices)
 
     def orders(
         self, seed: int, epoch: int, start: int = 0, stop: int | None = None

@@ -206,7 +206,7 @@ def draw_rows(feed: Feed, day: int, place: int) -> Rows:
         rng.random(rows) < p for p in (expected.click, expected.like, expected.follow)
     )
     logit = logits(world, *impressions)[:, 1]
-    watch = _draw_watch(rng, logit)
+    watch = draw_watch(rng, logit)
     labels = {"click": click, "watch": watch, "like": like, "follow": follow}
     truths = expected._asdict()
     if ratio := world.config.valid_play:
@@ -236,7 +236,8 @@ def _numeric(feed: Feed, impressions: Impressions) -> np.ndarray:
     return np.concatenate([feed.numeric[p][things[p]] for p in feed.numeric], axis=1)
 
 
-def _draw_watch(rng: np.random.Generator, logit: np.ndarray) -> np.ndarray:
+def draw_watch(rng: np.random.Generator, logit: np.ndarray) -> np.ndarray:
+    """Watch ratios [n] of clicked videos, given their logits [n]."""
     finish, partial = watch_mixture(logit)
     ends = rng.random(len(logit)) < finish
     return np.where(ends, 1.0, rng.beta(BETA * partial, BETA * (1 - partial)))
