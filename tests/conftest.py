@@ -1,6 +1,8 @@
 """A small planted log that all tests share, and the folder of real data."""
 
+import contextlib
 import dataclasses
+import io
 import os
 from pathlib import Path
 
@@ -8,12 +10,21 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import run
 from jaxmtl.data.log import Log
 from jaxmtl.models.crossing import Crossing
 from jaxmtl.models.shared_trunk import SharedTrunk
 from jaxmtl.optim import Adam
 from jaxmtl.setup import Setup
 from jaxmtl.types import Field, Rows, Schema, Task, Vocabulary
+
+
+def run_quietly(*argv: str) -> tuple[int, str]:
+    """The exit code of `experiments.run`, and what it printed."""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        code = run.main([*argv])
+    return code, output.getvalue()
 
 
 @pytest.fixture(scope="session")

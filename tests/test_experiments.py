@@ -1,14 +1,12 @@
 """Every LT4REC ablation trains; a table is whole, repeatable, and shares searches."""
 
-import contextlib
 import dataclasses
-import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_rows, make_schema
+from conftest import make_rows, make_schema, run_quietly
 
 from experiments import ablation, run, setup, sources, study, ticket_cache
 from experiments.lt4rec import s_weight_gradientconflict, table2
@@ -48,10 +46,8 @@ def command(cache):
 
     def call(name: str, folder: Path, *settings: str) -> dict:
         data = ("--data.cache", str(cache), "--workdir", str(folder))
-        output = io.StringIO()
-        with contextlib.redirect_stdout(output):
-            assert run.main([name, *TINY, *data, *settings]) == 0
-        call.text = output.getvalue()
+        code, call.text = run_quietly(name, *TINY, *data, *settings)
+        assert code == 0
         return load(folder / "table.json")
 
     return call

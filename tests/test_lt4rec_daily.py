@@ -1,16 +1,15 @@
 """Methods live from day to day: judged before they learn, resumed, and paid for."""
 
 import contextlib
-import io
 import json
 
 import jax
 import numpy as np
 import pytest
-from conftest import assert_same_bits
+from conftest import assert_same_bits, run_quietly
 from scipy import stats
 
-from experiments import day_training, run, sources, stopping
+from experiments import day_training, sources, stopping
 from experiments.day_costs import Cost, weights_read
 from experiments.day_stream import DayStream
 from experiments.export import config_from_json
@@ -41,10 +40,7 @@ def command(cache):
 
         def call(folder, *settings):
             places = ("--data.cache", str(cache), "--workdir", str(folder))
-            output = io.StringIO()
-            with contextlib.redirect_stdout(output):
-                code = run.main(["lt4rec.daily", *TINY, *places, *settings])
-            return code, output.getvalue()
+            return run_quietly("lt4rec.daily", *TINY, *places, *settings)
 
         yield call
 

@@ -1,11 +1,10 @@
 """LT4REC's claims are judged, its sweeps and its map trained, its status told."""
 
-import contextlib
-import io
 import json
 
 import numpy as np
 import pytest
+from conftest import run_quietly
 from scipy import stats
 
 from experiments import run, status, sweeps
@@ -35,10 +34,9 @@ TINY = f"{FEED} --data.feed.days 4 {NET} {TRAINING} --no-report".split()
 def command(cache):
     def call(name, folder, *settings):
         data = ("--data.cache", str(cache), "--workdir", str(folder), "--seeds", "1")
-        output = io.StringIO()
-        with contextlib.redirect_stdout(output):
-            assert run.main([name, *TINY, *data, *settings]) == 0
-        return output.getvalue()
+        code, text = run_quietly(name, *TINY, *data, *settings)
+        assert code == 0
+        return text
 
     return call
 

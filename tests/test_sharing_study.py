@@ -1,7 +1,5 @@
 """The study of what tickets share: its numbers, its files, and its start."""
 
-import contextlib
-import io
 import json
 
 import jax
@@ -10,7 +8,7 @@ import pytest
 from conftest import assert_same_bits
 from matplotlib.image import imread
 
-from experiments import ablation, mask_overlap, run, setup, sharing_figures, study
+from experiments import ablation, mask_overlap, setup, sharing_figures, study
 from experiments.config import Config, PruningConfig
 from experiments.lt4rec import (
     dense_matched,
@@ -33,11 +31,8 @@ FIGURES = ("layers.png", "overlap.png", "fields.png", "cosine.png")
 @pytest.fixture(scope="module")
 def command(cache):
     def call(folder, *settings):
-        output = io.StringIO()
         paths = ("--data.cache", str(cache), "--workdir", str(folder))
-        with contextlib.redirect_stdout(output):
-            code = run.main(["lt4rec.sharing", *TINY, *paths, *settings])
-        return code, output.getvalue()
+        return run_quietly("lt4rec.sharing", *TINY, *paths, *settings)
 
     return call
 
