@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from conftest import assert_same_bits
+from conftest import assert_same_bits, run_quietly
 from matplotlib.image import imread
 
 from experiments import ablation, mask_overlap, setup, sharing_figures, study
