@@ -222,18 +222,18 @@ def mask_maps(masks: Mapping[str, Mask], path: str | Path) -> None:
 def meet(masks: Mapping[str, Mask]) -> dict[str, np.ndarray]:
     """Layer -> uint8 [inputs, outputs]: 0 dead, 1 or 2 one task's alone, 3 shared.
 
-    Args and errors are those of `mask_maps`.
+    A task's own towers are left out. Args and errors are those of `mask_maps`.
     """
     if len(masks) != 2:
         raise ValueError(f"mask maps compare two tasks; got {sorted(masks)}")
-    (a, mask_a), (b, mask_b) = masks.items()
-    layers_a, layers_b = _layers(mask_a), _layers(mask_b)
-    if not layers_a or layers_a.keys() != layers_b.keys():
+    (a, layers_a), (b, layers_b) = ((n, _layers(mask)) for n, mask in masks.items())
+    common = [layer for layer in layers_a if layer in layers_b]
+    if not common:
         raise ValueError(
             f"masks must hold the same layers; {a!r} has {list(layers_a)}, {b!r} has"
             f" {list(layers_b)}"
         )
-    return {layer: kept + 2 * layers_b[layer] for layer, kept in layers_a.items()}
+    return {layer: layers_a[layer] + 2 * layers_b[layer] for layer in common}
 
 
 def draw_masks(
@@ -267,12 +267,13 @@ def draw_masks(
 
 
 def _layers(mask: Mask) -> dict[str, np.ndarray]:
-    """Layer name -> uint8 [inputs, outputs], 1 = kept."""
+    """Layer name -> uint8 [inputs, outputs], 1 = kept; experts stand side by side."""
     layers = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(mask):
         keys = [str(step.key) for step in path]
         name = "/".join(k for k in keys if k not in ("shared", "kernel"))
-        layers[name] = np.asarray(leaf).astype(np.uint8)
+        kept = np.asarray(leaf).astype(np.uint8)
+        layers[name] = kept if kept.ndim == 2 else np.concatenate([*kept], axis=1)
     return layers
 
 

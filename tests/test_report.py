@@ -385,6 +385,22 @@ def test_mask_maps_show_four_colours_in_their_fractions(tmp_path):
     assert max(areas) < 1.1 * min(areas)
 
 
+def test_masks_with_experts_and_towers_meet_in_what_is_shared():
+    """Experts are stacked, [experts, inputs, outputs]; a tower is one task's."""
+
+    def mask(task, experts):
+        tower = {"layer00": {"kernel": np.ones((4, 1), bool)}}
+        shared = {"experts": {"layer00": {"kernel": experts, "bias": None}}}
+        return {"shared": shared, "tasks": {task: tower}}
+
+    a, b = np.zeros((2, 3, 2), bool), np.zeros((2, 3, 2), bool)
+    a[0, 1, 0] = a[1, 2, 1] = b[1, 2, 1] = b[1, 0, 0] = True
+    kinds = figures.meet({"click": mask("click", a), "watch": mask("watch", b)})
+    expected = [[0, 0, 2, 0], [1, 0, 0, 0], [0, 0, 0, 3]]
+    assert kinds.keys() == {"experts/layer00"}
+    np.testing.assert_array_equal(kinds["experts/layer00"], expected)
+
+
 def test_mask_maps_refuse_masks_they_cannot_compare():
     one = mask([[True]])
     with pytest.raises(ValueError, match=r"two tasks; got \['click'\]"):
