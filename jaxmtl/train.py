@@ -24,6 +24,7 @@ import numpy as np
 from jaxmtl import (
     embedding,
     guard,
+    lanes,
     losses,
     masks,
     optim,
@@ -46,6 +47,9 @@ from jaxmtl.types import (
     Params,
     Rows,
 )
+
+OWN, ROWS = lanes.OWN, lanes.SHARED
+"""Of all that a program takes, lanes have a split's rows in common."""
 
 
 class TrainState(NamedTuple):
@@ -281,7 +285,10 @@ def make_epoch(setup: Setup) -> Callable[..., tuple[TrainState, dict[str, Array]
       The state, all rows of its tables up to date, and task -> float32 [steps] mean
       losses.
     """
-    program = functools.partial(epoch_program(setup.structure()), setup.numbers())
+    compiled = epoch_program(setup.structure())
+    axes = (OWN, OWN, OWN, OWN, ROWS, OWN)
+    program = lanes.Program(compiled, axes, donated=(1,))
+    program = functools.partial(program, setup.numbers())
     mesh = setup.mesh
     if mesh is None:
         return program
@@ -334,7 +341,9 @@ def make_predict(setup: Setup) -> Callable[..., dict[str, Array]]:
     Joint tasks too, as `outputs.predictions` names them. Rows are on the device or,
     as for a mesh, on the host; a mesh must divide the length of `index`.
     """
-    program = predict_program(setup)
+    compiled = predict_program(setup)
+    program = lanes.Program(compiled.func, (OWN, OWN, OWN, ROWS, OWN))
+    program = functools.partial(program, *compiled.args)
     mesh = setup.mesh
 
     def predict(snapshot, task_masks, rows, index):
