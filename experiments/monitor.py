@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
@@ -45,9 +47,14 @@ class Monitor:
         self._events = workdir / "events"
         self._log = (workdir / "metrics.jsonl").open("a", encoding="utf-8")
         self._bar: tqdm | None = None
+        self._turn = threading.RLock()  # several lanes may have one monitor
 
     def expect(self, trainings: int) -> None:
         """Announces work, for the time left; where there is none, no bar appears."""
+        with self._turn:
+            self._expect(trainings)
+
+    def _expect(self, trainings: int) -> None:
         if self._bar is not None:
             self._bar.total += trainings
             self._bar.refresh()
@@ -72,24 +79,40 @@ class Monitor:
         name = f"{run}/seed{seed}"
         if phase != JOINT:
             name += f"/{phase.replace(' ', '')}"
-        self._bar.set_description(f"{run} seed {seed} {phase}")
-        self._tell(f"{run} seed {seed} {phase}")
+        self.begin(f"{run} seed {seed} {phase}")
         with SummaryWriter(str(self._events / name), write_to_disk=True) as writer:
 
             def on_epoch(record: EpochRecord) -> None:
                 line = {"run": run, "seed": seed, "phase": phase, **record._asdict()}
-                self._log.write(json.dumps(line, allow_nan=False) + "\n")
-                self._log.flush()
+                with self._turn:
+                    self._log.write(json.dumps(line, allow_nan=False) + "\n")
+                    self._log.flush()
                 scalars = {f"loss/{t}": x for t, x in record.losses.items()}
                 scalars |= {f"validation/{t}": x for t, x in record.validation.items()}
                 for tag, value in scalars.items():
                     if value is not None:
                         writer.add_scalar(tag, value, record.epoch)
-                self._bar.set_postfix_str(f"epoch {record.epoch}")
+                self.show(f"epoch {record.epoch}")
 
             yield on_epoch
-        self._bar.update(1)
-        self._tell("")
+        self.end()
+
+    def begin(self, name: str) -> None:
+        """Says which training is under way; of several, the one begun last."""
+        with self._turn:
+            self._bar.set_description(name)
+            self._tell(name)
+
+    def show(self, text: str) -> None:
+        """Says how far it is."""
+        with self._turn:
+            self._bar.set_postfix_str(text)
+
+    def end(self) -> None:
+        """Counts a training as done."""
+        with self._turn:
+            self._bar.update(1)
+            self._tell("")
 
     def _tell(self, now: str) -> None:
         write_json(
@@ -111,3 +134,21 @@ class Monitor:
                 self._bar.set_description("done", refresh=False)
             self._bar.close()
         self._log.close()
+
+
+class Told(NamedTuple):
+    """What a monitor in another process says: a method of `Monitor` to call."""
+
+    method: str
+    args: tuple
+
+
+class Remote(Monitor):
+    """The monitor of a process that works for a run: the run's own has the bar."""
+
+    def __init__(self, workdir: Path, send: Callable[[Told], None]):
+        """Writes the same files as the run's; `send` carries the rest there."""
+        super().__init__(workdir)
+        for method in ("expect", "begin", "show", "end"):
+            tell = lambda *args, method=method: send(Told(method, args))
+            setattr(self, method, tell)

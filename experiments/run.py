@@ -9,6 +9,7 @@ python -m experiments.run lt4rec.table2 --help
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import shlex
 import sys
@@ -21,6 +22,7 @@ import tyro
 
 from experiments import (
     ablation,
+    crew,
     hosts,
     reporting,
     sizes,
@@ -58,6 +60,10 @@ class Options:
       tuned: what `experiments.tune` wrote; a row's tuned settings come on top of
         the command line's and its own.
       report: whether report.html and report.md are written at the end.
+      together: whether trainings go on `in_turn`, in several `processes`, or a
+        row's seeds in one `program`; `auto` takes processes on a CPU and the program
+        on an accelerator. Results differ in last bits at most.
+      processes: how many; 0 = one for each core, at most 8.
     """
 
     config: Annotated[Config, tyro.conf.arg(name="")]
@@ -65,6 +71,8 @@ class Options:
     workdir: Path | None = None
     tuned: Path | None = None
     report: bool = True
+    together: crew.How = "auto"
+    processes: int = 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -140,6 +148,12 @@ def _run(name: str, preset: Preset, rest: Sequence[str], argv: Sequence[str]) ->
         if row.config.training.init_from is not None:
             for seed in range(options.seeds):
                 study.find_checkpoint(row.config.training.init_from, seed)
+    together = crew.choose(
+        options.together,
+        options.processes,
+        trainings=len(ablations) * options.seeds,
+        devices=options.config.mesh.devices,
+    )
     described = _describe(name, options.config, ablations, data)
     claimed = hosts.claimed(
         workdir, lambda: claim(workdir, described, options.config.resume)
@@ -148,26 +162,24 @@ def _run(name: str, preset: Preset, rest: Sequence[str], argv: Sequence[str]) ->
         for row in ablations:
             _say(f"{row.module}: {sizes.describe(row.config, data)}")
         monitor = Monitor(workdir, range(options.seeds))
+        hands = crew.Crew(workdir, monitor, *together)
         context = tables.Context(
             name=name,
             rows=ablations,
             configure=configure,
             seeds=range(options.seeds),
             data=data,
-            workdir=workdir,
-            monitor=monitor,
+            crew=hands,
             command=shlex.join(["python", "-m", "experiments.run", *argv]),
             layout=ablation.layout(name),
             tuned=tuned.record(chosen, ablations),
         )
-        try:
+        with contextlib.closing(monitor), contextlib.closing(hands):
             text = getattr(module, "run", tables.write)(context)
             print(text)
             if options.report:
                 reporting.write(context, text)
                 print(f"the report: {workdir / 'report.html'}")
-        finally:
-            monitor.close()
 
 
 def short_name(module: ModuleType) -> str:

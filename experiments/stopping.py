@@ -28,6 +28,11 @@ def requested() -> bool:
     return _asked.is_set()
 
 
+def ask() -> None:
+    """Asks, as a signal would."""
+    _asked.set()
+
+
 def check() -> None:
     """Raises Stopped where a signal asked for it; for places with nothing to save.
 

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from experiments import progress, scores, stopping, ticket_cache
+from experiments import progress, scores, ticket_cache
 from experiments.ablation import Ablation
 from experiments.config import Config
+from experiments.crew import Crew, Job
 from experiments.monitor import Monitor
 from experiments.report import RowResult
 from experiments.setup import (
@@ -56,8 +57,7 @@ def run_rows(
     ablations: Sequence[Ablation],
     seeds: Sequence[int],
     data: Dataset,
-    workdir: Path,
-    monitor: Monitor,
+    crew: Crew,
     main: Collection[str],
 ) -> list[RowResult]:
     """Trains whatever of the rows is not finished yet, and gathers all of them.
@@ -66,28 +66,26 @@ def run_rows(
       ablations: the rows.
       seeds: of initial weights and of the order of the data.
       data: the log.
-      workdir: of the run, claimed for its configuration.
-      monitor: watches.
+      crew: trains; its work directory is claimed for the configuration.
       main: the metrics to bootstrap over the users of the test.
 
     Returns:
       A result for each row, each also written to `rows/<module>/result.json`.
     """
     reasons = [not_applicable(a.config, data.schema) for a in ablations]
+    workdir = crew.workdir
     todo = [
-        (ablation, seed)
-        for seed in seeds
+        Job(ablation, seed)
         for ablation, reason in zip(ablations, reasons, strict=True)
+        for seed in seeds
         if reason is None and not _seed_file(workdir, ablation, seed).exists()
     ]
     for ablation, seed in itertools.product(ablations, seeds):
         if _seed_file(workdir, ablation, seed).exists():  # killed before it tidied up
             shutil.rmtree(_progress_folder(workdir, ablation, seed), ignore_errors=True)
-    monitor.expect(len(todo))
-    expect_tickets([(a.config, seed) for a, seed in todo], data, workdir, monitor)
-    for ablation, seed in todo:
-        stopping.check()
-        _run_seed(ablation, seed, data, workdir, monitor)
+    crew.monitor.expect(len(todo))
+    search_tickets([(a.config, seed) for a, seed in todo], data, crew)
+    crew.do(_run_seed, todo, data)
     resampled = resample_users(data.splits["test"].groups["user"], RESAMPLES)
     return [
         gather(ablation, reason, seeds, data, workdir, resampled, main)
@@ -104,17 +102,42 @@ def oracle(data: Dataset) -> RowResult | None:
     return RowResult("oracle", "", {}, [], metrics, None, {}, 0.0)
 
 
+def search_tickets(
+    todo: Sequence[tuple[Config, int]], data: Dataset, crew: Crew
+) -> None:
+    """Makes all distinct searches, of configurations and seeds, not made yet."""
+    expect_tickets(todo, data, crew.workdir, crew.monitor)
+    crew.do(_search, _missing(todo, data, crew.workdir), data)
+
+
 def expect_tickets(
     todo: Sequence[tuple[Config, int]], data: Dataset, workdir: Path, monitor: Monitor
 ) -> None:
     """Announces the trainings of all distinct searches not made yet."""
-    searches = {
-        where: config.pruning.rounds + 1
-        for config, seed in todo
-        for task in _ticket_tasks(config, data)
-        if (where := ticket_cache.missing(workdir, config, data, task, seed))
-    }
-    monitor.expect(sum(searches.values()))
+    missing = _missing(todo, data, workdir)
+    monitor.expect(sum(job.what[0].pruning.rounds + 1 for job in missing))
+
+
+def _missing(
+    todo: Sequence[tuple[Config, int]], data: Dataset, workdir: Path
+) -> list[Job]:
+    """A job for each search: the first configuration that needs it, and its task."""
+    first: dict[Path, tuple[Config, str]] = {}
+    found: dict[Path, Job] = {}
+    for config, seed in todo:
+        for task in _ticket_tasks(config, data):
+            where = ticket_cache.missing(workdir, config, data, task, seed)
+            if where is not None:
+                what = first.setdefault(where.parent, (config, task))
+                found[where] = Job(what, seed)
+    return [found[where] for where in sorted(found)]
+
+
+def _search(
+    what: tuple[Config, str], seed: int, data: Dataset, workdir: Path, monitor: Monitor
+) -> None:
+    config, task = what
+    ticket_cache.get(workdir, config, data, task, seed, monitor)
 
 
 def find_tickets(

@@ -78,8 +78,7 @@ def train(context: Context, series: Series) -> dict[str, list[RowResult]]:
             [point.ablation for point in here.values()],
             context.seeds,
             next(iter(here.values())).data,
-            context.workdir,
-            context.monitor,
+            context.crew,
             main=(),
         )
         found |= {row.module: row for row in rows}

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from experiments import figures, searches, study, tuned
 from experiments.ablation import Ablation
+from experiments.crew import Crew
 from experiments.layout import Layout
 from experiments.monitor import Monitor
 from experiments.rendering import grid, to_text, write_table
@@ -28,8 +29,7 @@ class Context(NamedTuple):
       configure: a row module -> the same for a row that is not among them.
       seeds: to train.
       data: the log.
-      workdir: claimed for this configuration.
-      monitor: watches.
+      crew: trains; its work directory is claimed for this configuration.
       command: what reproduces the run.
       layout: of the paper's table.
       tuned: settings and budget of tuned rows (`tuned.record`); None without.
@@ -40,11 +40,20 @@ class Context(NamedTuple):
     configure: Callable[[ModuleType], Ablation]
     seeds: Sequence[int]
     data: Dataset
-    workdir: Path
-    monitor: Monitor
+    crew: Crew
     command: str
     layout: Layout
     tuned: Mapping[str, Any] | None = None
+
+    @property
+    def workdir(self) -> Path:
+        """Of the run."""
+        return self.crew.workdir
+
+    @property
+    def monitor(self) -> Monitor:
+        """Watches."""
+        return self.crew.monitor
 
 
 def train(context: Context) -> list[RowResult]:
@@ -53,8 +62,7 @@ def train(context: Context) -> list[RowResult]:
         context.rows,
         context.seeds,
         context.data,
-        context.workdir,
-        context.monitor,
+        context.crew,
         context.layout.main,
     )
 
@@ -90,7 +98,7 @@ def write_rounds(context: Context, module: ModuleType) -> str:
     ablation = context.configure(module)
     data, workdir, monitor = context.data, context.workdir, context.monitor
     todo = [(ablation.config, seed) for seed in context.seeds]
-    study.expect_tickets(todo, data, workdir, monitor)
+    study.search_tickets(todo, data, context.crew)
     found = [
         study.find_tickets(ablation.config, seed, data, workdir, monitor)
         for seed in context.seeds

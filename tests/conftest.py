@@ -19,6 +19,17 @@ from jaxmtl.setup import Setup
 from jaxmtl.types import Field, Rows, Schema, Task, Vocabulary
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives this process, and those it starts, one core: pytest-xdist fills the rest.
+
+    So no study starts processes of its own accord, and each sums in the same order.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+        os.sched_setaffinity(0, {cores[int(worker) % len(cores)]})
+
+
 def run_quietly(*argv: str) -> tuple[int, str]:
     """The exit code of `experiments.run`, and what it printed."""
     output = io.StringIO()

@@ -11,6 +11,7 @@ from matplotlib.image import imread
 
 from experiments import ablation, contrast_figures, contrasts, report, tables
 from experiments.contrasts import Contrast, Question
+from experiments.crew import Crew
 from experiments.lt4rec import controls
 from experiments.report import RowResult
 from experiments.workdir import write_json
@@ -180,8 +181,9 @@ def test_the_controls_write_what_their_table_says(tmp_path, monkeypatch):
     schema = type("Schema", (), {"name": "video_feed"})
     data = type("Data", (), {"schema": schema})
     layout = ablation.layout("lt4rec.controls")
+    crew = Crew(tmp_path, None, "in_turn")
     context = tables.Context(
-        "lt4rec.controls", [], None, SEEDS, data, tmp_path, None, "command", layout
+        "lt4rec.controls", [], None, SEEDS, data, crew, "command", layout
     )
     text = controls.run(context)
     assert text.startswith("the table\n")

@@ -407,7 +407,7 @@ def test_noise_is_judged_by_the_last_metric_that_a_log_decides():
         f"categorical_noise/{name}": [result(value) for value in values]
         for name, values in heights.items()
     }
-    context = Context("", [], None, [0], None, None, None, "", DCRNN)
+    context = Context("", [], None, [0], None, None, "", DCRNN)
     assert (metric := noise._metric(context, results)) == "ctr.auc"
     (test,) = noise._tests(panels, results, metric)
     assert test["inputs"] == "categorical noise 0"

@@ -42,7 +42,7 @@ def calls(monkeypatch):
     """What is asked of `study.run_rows`, which trains nothing here."""
     asked = []
 
-    def run_rows(ablations, seeds, data, workdir, monitor, main):
+    def run_rows(ablations, seeds, data, crew, main):
         modules = [ablation.module for ablation in ablations]
         asked.append((data.fingerprint, modules, list(seeds), tuple(main)))
         return [make_result(m, {"ctr.auc": [0.5, 0.6, 0.7]}) for m in modules]
@@ -51,7 +51,7 @@ def calls(monkeypatch):
     return asked
 
 
-CONTEXT = Context("dcrnn.x", [], None, SEEDS, CLEAN, None, None, "run it", DCRNN)
+CONTEXT = Context("dcrnn.x", [], None, SEEDS, CLEAN, None, "run it", DCRNN)
 
 
 def test_points_of_one_log_train_together_and_shared_ones_once(calls):

@@ -25,12 +25,15 @@ from experiments import (
     ticket_cache,
 )
 from experiments.ablation import Ablation
+from experiments.crew import Job
 from experiments.lt4rec import hard_sharing_trunk, s_weight
+from experiments.monitor import Monitor
 from experiments.setup import role, task_names
 from experiments.statistics import mean_interval
 from experiments.workdir import read_json, write_json
 from jaxmtl import sharing
 from jaxmtl.alignment import EMBEDDINGS, make_alignment
+from jaxmtl.data.store import Dataset
 from jaxmtl.tickets import Ticket
 from jaxmtl.train import snapshot_of
 from jaxmtl.types import Mask, Rows
@@ -54,10 +57,16 @@ def run(context: tables.Context) -> str:
             f" --training.tasks {sparse.config.training.tasks} trains {list(names)};"
             " use pair or all"
         )
-    each = [(row, seed) for row in context.rows for seed in context.seeds]
-    monitor.expect(sum(not _cosine_file(context, *one).exists() for one in each))
+    left = [
+        Job((row, sparse), seed)
+        for row in context.rows
+        for seed in context.seeds
+        if not _cosine_file(workdir, row, seed).exists()
+    ]
+    monitor.expect(len(left))
     todo = [(sparse.config, seed) for seed in context.seeds]
-    study.expect_tickets(todo, data, workdir, monitor)
+    study.search_tickets(todo, data, context.crew)
+    context.crew.do(align, left, data)
     found = [
         {
             role(data.schema, task): ticket
@@ -80,7 +89,9 @@ def run(context: tables.Context) -> str:
         },
         "fields": inputs(found, sparse, [f.name for f in data.schema.fields], context),
         "cosine": {
-            row.row.name: [alignment(context, row, sparse, s) for s in context.seeds]
+            row.row.name: [
+                read_json(_cosine_file(workdir, row, seed)) for seed in context.seeds
+            ]
             for row in (sparse, dense)
         },
     }
@@ -171,28 +182,27 @@ def inputs(
     return result
 
 
-def alignment(
-    context: tables.Context, row: Ablation, sparse: Ablation, seed: int
-) -> list[dict[str, Any]]:
-    """The cosine of CTR's and CVR's gradients after each epoch of joint training.
+def align(
+    what: tuple[Ablation, Ablation],
+    seed: int,
+    data: Dataset,
+    workdir: Path,
+    monitor: Monitor,
+) -> None:
+    """Writes the cosine of CTR's and CVR's gradients after each epoch of a training.
+
+    For each epoch, 0 being the start, region -> `mean` over batches and the fraction
+    of them that is `negative`; both None where a gradient is zero.
 
     Args:
-      context: of the study.
-      row: what is trained.
-      sparse: the row whose tickets set the regions.
+      what: what is trained jointly, and the row whose tickets set the regions.
       seed: to train.
-
-    Returns:
-      For each epoch, 0 being the start, region -> `mean` over batches and the
-      fraction of them that is `negative`; both None where a gradient is zero.
+      data: the log.
+      workdir: of the run.
+      monitor: watches.
     """
-    data = context.data
-    path = _cosine_file(context, row, seed)
-    if path.exists():
-        return read_json(path)
-    prepare = lambda config: study.prepare(
-        config, seed, data, context.workdir, context.monitor
-    )
+    row, sparse = what
+    prepare = lambda config: study.prepare(config, seed, data, workdir, monitor)
     ready, tickets = prepare(row.config), prepare(sparse.config)
     measure = make_alignment(ready.setup, (data.schema.ctr, data.schema.cvr))
     regions = sharing.regions(tickets.task_masks)
@@ -206,19 +216,18 @@ def alignment(
 
     start = ticket_cache.make_start(row.config, data, ready.setup, seed)
     look(snapshot_of(start(row.config.pruning.rounds + 1)))
-    with context.monitor.training(row.module, seed, "joint") as on_epoch:
+    with monitor.training(row.module, seed, "joint") as on_epoch:
 
         def after_epoch(record, snapshot):
             on_epoch(record)
             look(snapshot)
 
         study.train(row.config, ready, seed, data, after_epoch)
-    write_json(path, epochs)
-    return epochs
+    write_json(_cosine_file(workdir, row, seed), epochs)
 
 
-def _cosine_file(context: tables.Context, row: Ablation, seed: int) -> Path:
-    return context.workdir / "cosine" / row.module / f"seed{seed}.json"
+def _cosine_file(workdir: Path, row: Ablation, seed: int) -> Path:
+    return workdir / "cosine" / row.module / f"seed{seed}.json"
 
 
 def sample(rows: Rows) -> np.ndarray:

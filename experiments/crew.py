@@ -1,0 +1,148 @@
+"""Who carries out a study's jobs: one after another, in processes, or in one program.
+
+A job is a ticket search or a training of one seed, and none needs another one's
+result. What suits depends on the device: small nets leave an accelerator idle, and
+several seeds fill it (`jaxmtl.lanes`); a CPU computes no faster for it, but a process
+for each core is faster than one for all (`experiments.benchmarks.study`).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+
+from experiments import stopping
+from experiments.monitor import Monitor
+from experiments.workers import Workers
+from jaxmtl import lanes
+from jaxmtl.data.store import Dataset
+from jaxmtl.resume import Stopped
+
+How = Literal["auto", "in_turn", "processes", "program"]
+FEW = 4
+"""Trainings for which no processes are started: they take seconds to do so."""
+MOST_PROCESSES = 8
+"""Of their own accord; each needs its own memory."""
+
+
+class Job(NamedTuple):
+    """What is trained or searched, and its seed; jobs of one `what` fit one program."""
+
+    what: Any
+    seed: int
+
+
+Work = Callable[[Any, int, Dataset, Path, Monitor], None]
+"""(what, seed, data, work directory, monitor): does a job and keeps what it finds."""
+
+
+class Crew:
+    """Carries out jobs; to be closed, for its processes."""
+
+    def __init__(self, workdir: Path, monitor: Monitor, how: How, processes: int = 1):
+        """Takes on nothing yet.
+
+        Args:
+          workdir: of the run.
+          monitor: watches.
+          how: not `auto`; see `choose`.
+          processes: how many, where `how` says so.
+        """
+        self.workdir, self.monitor = workdir, monitor
+        self._how, self._processes = how, processes
+        self._workers: Workers | None = None
+
+    def do(self, work: Work, jobs: Sequence[Job], data: Dataset) -> None:
+        """Does all of the jobs.
+
+        Args:
+          work: a function of a module, since other processes call it too.
+          jobs: in the order they are begun; those of one `what` side by side.
+          data: the log.
+
+        Raises:
+          Stopped: a signal asked for it; what is under way was saved.
+          Exception: the first that a job raised.
+        """
+        if not jobs:
+            return
+        stopping.check()
+        if self._how == "processes":
+            self._hand_out(work, jobs, data)
+        elif self._how == "program":
+            for _, group in itertools.groupby(jobs, key=lambda job: job.what):
+                stopping.check()
+                self._together(work, list(group), data)
+        else:
+            for job in jobs:
+                stopping.check()
+                work(*job, data, self.workdir, self.monitor)
+
+    def _hand_out(self, work: Work, jobs: Sequence[Job], data: Dataset) -> None:
+        if self._workers is None:
+            self._workers = Workers(self._processes, self.workdir)
+        try:
+            self._workers.do(work, jobs, data, self.monitor)
+        except BaseException:
+            self.close()
+            raise
+
+    def _together(self, work: Work, jobs: Sequence[Job], data: Dataset) -> None:
+        each = [
+            functools.partial(work, *job, data, self.workdir, self.monitor)
+            for job in jobs
+        ]
+        lanes.run(each, alone=(Stopped,))
+
+    def close(self) -> None:
+        """Ends its processes."""
+        if self._workers is not None:
+            self._workers.close()
+            self._workers = None
+
+
+def choose(how: How, processes: int, trainings: int, devices: int) -> tuple[How, int]:
+    """What `auto` means here, and how many processes there are to be.
+
+    It depends on the study and the machine and not on what is left to do: a study
+    that was stopped goes on as it began, to the same bits.
+
+    Args:
+      how: as the command line says.
+      processes: likewise; 0 = one for each core, at most 8.
+      trainings: rows times seeds.
+      devices: of the mesh that each training is split over; 1 = none.
+
+    Raises:
+      ValueError: the command line asks for what cannot be.
+    """
+    if processes < 0:
+        raise ValueError(f"--processes is {processes}; give 1 or more, or 0 for auto")
+    if devices != 1 and how in ("processes", "program"):
+        raise ValueError(
+            f"--together {how} trains several seeds at a time, --mesh.devices {devices}"
+            " one seed on several devices; give one of them"
+        )
+    cores = usable_cores()
+    most = processes or min(cores, MOST_PROCESSES)
+    if how == "auto":
+        if devices != 1 or trainings < FEW:
+            how = "in_turn"
+        elif jax.default_backend() != "cpu":
+            how = "program"
+        else:
+            how = "processes" if min(most, cores) > 1 else "in_turn"
+    return how, min(most, trainings) if how == "processes" else 1
+
+
+def usable_cores() -> int:
+    """How many this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
