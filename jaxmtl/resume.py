@@ -77,7 +77,7 @@ class Folder:
         while versions:
             path = self._path(versions.pop())
             try:
-                return self._unpack(sealed.read(path))
+                return self._read(path)
             except ValueError as error:
                 before = self._path(versions[-1]) if versions else "the beginning"
                 self._say(f"{error}; going on from {before}")
@@ -148,6 +148,13 @@ class Folder:
             **{f"losses/{task}": column for task, column in progress.losses.items()},
             **{f"aside/{name}": array for name, array in self.aside.items()},
         }
+
+    def _read(self, path: Path) -> Progress:
+        arrays = sealed.read(path)  # names the path itself
+        try:
+            return self._unpack(arrays)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
     def _unpack(self, arrays: Mapping[str, np.ndarray]) -> Progress:
         mesh, plain = self._setup.mesh, dataclasses.replace(self._setup, mesh=None)

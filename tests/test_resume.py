@@ -166,11 +166,13 @@ def test_where_both_saves_are_damaged_the_training_begins_anew(stopped, undistur
     assert len(said) == 2 and said[1].endswith("going on from the beginning")
 
 
-def test_the_progress_of_another_net_is_refused_by_the_array_it_lacks(stopped):
-    said = []
+def test_the_progress_of_another_net_is_refused_by_file_and_array(stopped):
+    said, saves = [], sorted(stopped.iterdir(), reverse=True)
     keeper = resume.Folder(stopped, make_setup(dim=5), say=said.append)
     assert keeper.restore() is None
-    assert all("of ShapeDtypeStruct" in line for line in said) and said
+    for line, path in zip(said, saves, strict=True):
+        assert line.startswith(f"{path}: the progress saved has no")
+        assert "of ShapeDtypeStruct" in line
 
 
 def test_a_disk_that_fills_up_is_said_and_the_training_goes_on(
