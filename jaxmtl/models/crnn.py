@@ -145,15 +145,29 @@ def run(
     batch, hidden = products[0].shape[0], products[0].shape[1] // gates
     start = jnp.zeros((batch, hidden), products[0].dtype)
     state, outputs = (start,) * states, []
+    shifts = _shifts(cells, adaptation)
     for t, (cell, product) in enumerate(zip(cells, products, strict=True)):
-        shift = cell["input"]["bias"]
-        if adaptation is not None:
-            shift = shift + adaptation[t] @ cell["input"]["kernel"]
         # H_0 = 0: a product with it would be zeros, and cost as much as any other.
         last = state[0] @ cell["recurrent"]["kernel"] if t else jnp.zeros_like(product)
-        state = step(cell, product + shift, last, state)
+        state = step(cell, product + shifts[t], last, state)
         outputs.append(state[0])
     return outputs
+
+
+def _shifts(
+    cells: Sequence[Params], adaptation: Sequence[Array] | None
+) -> Sequence[Array]:
+    """Of each step A_t·W_t + b_t, [gates·hidden]; one product where cells are one."""
+    biases = [cell["input"]["bias"] for cell in cells]
+    if adaptation is None:
+        return biases
+    first = cells[0]["input"]["kernel"]
+    if all(cell["input"]["kernel"] is first for cell in cells):
+        moved = jnp.stack([*adaptation]) @ first
+    else:
+        each = zip(cells, adaptation, strict=True)
+        moved = [a @ cell["input"]["kernel"] for cell, a in each]
+    return [bias + part for bias, part in zip(biases, moved, strict=True)]
 
 
 def crnn_layer(depth: int, hidden: int) -> FeatureLayer:
