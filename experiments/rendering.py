@@ -245,8 +245,8 @@ def _captions(table: Table) -> list[str]:
         f"Mean ± half width of the 95 % t-interval over seeds {seeds}; Δ: against"
         f" {baseline}; p: paired t over seeds with Holm's correction over"
         f" the rows. {table['layout']['paper']}",
-        "s: wall time of all seeds; the ticket searches and compilations that rows"
-        " share are charged to the row that came first.",
+        "s: time of all seeds' trainings and of all ticket searches that the row"
+        " needs, shared or not; a compilation counts where it came first.",
     ]
     lines += [
         f"{row['row']}: {row['status']}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -219,12 +218,11 @@ def train(
 def _run_seed(
     ablation: Ablation, seed: int, data: Dataset, workdir: Path, monitor: Monitor
 ) -> None:
-    started, config = time.monotonic(), ablation.config
+    config = ablation.config
     ready = prepare(config, seed, data, workdir, monitor)
     setup, found, task_masks = ready
     folder = _seed_file(workdir, ablation, seed).parent
     keeper = progress.keep(_progress_folder(workdir, ablation, seed), setup, config)
-    searching = time.monotonic() - started
     test = rows_of(data, "test", setup)
     own_best = progress.OwnBest(setup, task_masks, test, keeper.aside)
     with (
@@ -251,7 +249,8 @@ def _run_seed(
     checkpoint.save(folder / "checkpoint", result.best, task_masks)
     write_arrays(folder / "predictions.npz", predictions)
     about = _describe(data, setup, result, task_masks, found)
-    about |= {"seed": seed, "seconds": searching + keeper.seconds}
+    searches = [ticket_cache.seconds(workdir, config, data, t, seed) for t in found]
+    about |= {"seed": seed, "seconds": keeper.seconds, "search_seconds": sum(searches)}
     about["metrics"] = {name: metric._asdict() for name, metric in metrics.items()}
     write_json(folder / "seed.json", about)  # commits
     keeper.discard()
@@ -380,7 +379,7 @@ def gather(
             name: float(np.mean([part["density"][name] for part in parts]))
             for name in parts[0]["density"]
         },
-        seconds=sum(part["seconds"] for part in parts),
+        seconds=sum(part["seconds"] + part["search_seconds"] for part in parts),
         bootstrap=_bootstrap(data, predictions, resampled, main),
     )
     kept = result._replace(bootstrap=None)._asdict() | {"by_seed": parts}

@@ -121,6 +121,15 @@ def get(
     return tickets.Ticket(rounds, chosen)
 
 
+def seconds(
+    workdir: Path, config: Config, data: Dataset, task: str, seed: int
+) -> float:
+    """How long a finished search took, all attempts together."""
+    return ticket_files.read_record(folder(workdir, config, data, task, seed))[
+        "seconds"
+    ]
+
+
 def single_setup(config: Config, data: Dataset, task: str) -> Setup:
     """The search's own training: one task, nothing but its plain loss."""
     plain = dataclasses.replace(

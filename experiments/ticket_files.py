@@ -94,13 +94,22 @@ def tidy(where: Path) -> None:
         shutil.rmtree(folder)
 
 
+def read_record(where: Path) -> dict:
+    """What `finish` was told of a search, and its rounds.
+
+    Raises:
+      ValueError: the file is damaged; names it.
+    """
+    return read_json(where / DONE)
+
+
 def read(where: Path, like: Mask) -> tuple[Round, ...]:
     """The rounds of a finished search.
 
     Raises:
       ValueError: a file is damaged; names it.
     """
-    listed = read_json(where / DONE)["rounds"]
+    listed = read_record(where)["rounds"]
     return tuple(Round(_mask(where, n, like), **r) for n, r in enumerate(listed))
 
 

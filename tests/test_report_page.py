@@ -128,7 +128,7 @@ def test_a_report_shows_everything_that_a_study_left(text, folder):
     for words in (
         "lt4rec.table2 on video_feed",
         "train 64,000",
-        "22 s, all rows and seeds, of which ticket searches 2 s",
+        "24 s, all rows and seeds, of which ticket searches 2 s",
         "--workdir '<here>'",
         "0.13333 ± 0.00872",
         "Tests against the baselines",
