@@ -230,6 +230,13 @@ def _cost_columns(table: Table) -> list[list[str]]:
     return [densities, params, seconds]
 
 
+OLD_SECONDS = (
+    "s: wall time of all seeds; the ticket searches and compilations that rows share"
+    " are charged to the row that came first."
+)
+"""What tables meant by a row's time before they said so."""
+
+
 def _captions(table: Table) -> list[str]:
     """What the numbers are, and which rows are missing and why."""
     against = next(iter(_baselines(table).values()))
@@ -245,8 +252,7 @@ def _captions(table: Table) -> list[str]:
         f"Mean ± half width of the 95 % t-interval over seeds {seeds}; Δ: against"
         f" {baseline}; p: paired t over seeds with Holm's correction over"
         f" the rows. {table['layout']['paper']}",
-        "s: time of all seeds' trainings and of all ticket searches that the row"
-        " needs, shared or not; a compilation counts where it came first.",
+        table.get("seconds", OLD_SECONDS),
     ]
     lines += [
         f"{row['row']}: {row['status']}"

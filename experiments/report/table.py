@@ -23,6 +23,12 @@ from jaxmtl.metrics import Metric
 Table = Mapping[str, Any]
 """The content of `table.json`."""
 
+SECONDS = (
+    "s: time of all seeds' trainings and of all ticket searches that the row needs,"
+    " shared or not; a compilation counts where it came first."
+)
+"""What a table says of its times."""
+
 
 class RowResult(NamedTuple):
     """What one row of a table measured.
@@ -90,6 +96,7 @@ def build_table(
         "command": command,
         "environment": dict(environment or {}),
         "notes": list(notes),
+        "seconds": SECONDS,
         "rows": [
             {
                 "row": row.row,
