@@ -34,7 +34,7 @@ TINY = (
     " --training.batch-size 128 --training.epochs 3 --pruning.rounds 2 --seeds 2"
     " --checkpoint.every 0 --checkpoint.steps 4 --no-report"
 )
-VOLATILE = {"seconds", "command"}
+VOLATILE = {"seconds", "search_seconds", "command"}
 """Keys of results that say when and how, not what."""
 
 
