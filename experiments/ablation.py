@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import pkgutil
 from types import ModuleType
 from typing import Literal, NamedTuple
@@ -48,7 +49,8 @@ def names() -> dict[str, str]:
     """`lt4rec.s_weight` -> the first line of the module's docstring."""
     found = {}
     for package in pkgutil.iter_modules(experiments.__path__):
-        if package.ispkg:
+        base = f"experiments.{package.name}.base"
+        if package.ispkg and importlib.util.find_spec(base):
             folder = importlib.import_module(f"experiments.{package.name}")
             for module in pkgutil.iter_modules(folder.__path__):
                 name = f"{package.name}.{module.name}"
