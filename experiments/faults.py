@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import multiprocessing
 import os
+import shlex
 import sys
 import tempfile
 import time
@@ -45,14 +46,15 @@ class Options:
     Attributes:
       kills: how many in all.
       name: the experiment, a row or a whole table.
-      settings: of it, after those of a tiny log and net.
+      settings: of it, after those of a tiny log and net, in quotes:
+        --settings="--together processes".
       folder: for the work directories and logs; a temporary one by default.
       seed: of the moments.
     """
 
     kills: int = 25
     name: str = "lt4rec.s_weight"
-    settings: tuple[str, ...] = ()
+    settings: str = ""
     folder: Path | None = None
     seed: int = 0
 
@@ -176,7 +178,7 @@ def _lines(root: Path) -> set[str]:
 @contextlib.contextmanager
 def _attempt(options: Options, folder: Path, workdir: Path):
     """A process that runs the command; imports are done before it is forked."""
-    argv = [options.name, *TINY.split(), *options.settings]
+    argv = [options.name, *TINY.split(), *shlex.split(options.settings)]
     argv += ["--data.cache", str(folder / "data"), "--workdir", str(workdir)]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["experiments.run"])

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -43,7 +44,8 @@ class Options(command.Output):
       seeds: of the row.
       table: a table; none leaves its part out.
       table_seeds: of the table.
-      settings: further flags of every run, in quotes: "--data.feed.days 4".
+      settings: further flags of every run, in quotes:
+        --settings="--data.feed.days 4".
     """
 
     name: str = "lt4rec.s_weight"
@@ -77,7 +79,7 @@ ROWS_TOGETHER = (
 def measure(options: Options) -> Iterator[Table]:
     """Yields a row's seeds in each way, then a table against its rows alone."""
     with tempfile.TemporaryDirectory() as folder:
-        runs = Runs(Path(folder), options.settings.split())
+        runs = Runs(Path(folder), shlex.split(options.settings))
         runs.prepare(options.name)
         yield seeds_together(options, runs)
         if options.table:
