@@ -1,15 +1,18 @@
 """Embedding tables whose step costs the batch and not the vocabulary.
 
 All vocabularies stand below each other in one stacked array, so a batch needs
-one gather and one scatter whatever its number of fields. A loss is
-differentiated with respect to the gathered rows; repeated ids are summed; only
-rows the batch touched, and what their optimiser (`jaxmtl.row_optim`) remembers of
-them, are written. A second stack of another width can hold one task's own view
+one gather and one scatter whatever its number of fields. A row and what its optimiser
+(`jaxmtl.row_optim`) remembers of it lie side by side: a large table is read and written
+at random places of memory, and the number of those is what a step waits for. A loss is
+differentiated with respect to the gathered rows; repeated ids are summed; only what the
+batch touched is written. A second stack of another width can hold one task's own view
 (LT4REC, multi-view).
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import itertools
 from typing import NamedTuple
 
@@ -24,28 +27,57 @@ NOWHERE = np.iinfo(np.int32).max
 """Where padding is in a stacked table: out of range, whatever its size."""
 
 
-class Table(NamedTuple):
-    """One stacked table and the state of its optimiser.
+class Block(NamedTuple):
+    """Some rows of a table, perhaps repeated, and their slots.
 
     Attributes:
-      rows: float32 [vocabulary, dim].
-      slots: what the optimiser remembers of each row (`jaxmtl.row_optim`).
-      updates: int32 scalar, how often the table was updated.
-      owner: int32 [vocabulary], scratch space of `touched`; never initialised
-        again, as every step writes the entries that it reads.
+      rows: float32 [n, dim].
+      slots: what the optimiser remembers of each (`jaxmtl.row_optim`).
     """
 
     rows: Array
     slots: Slots
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """One stacked table and the state of its optimiser.
+
+    Attributes:
+      packed: float32 [vocabulary, width], in each line a row and then its slots.
+      updates: int32 scalar, how often the table was updated.
+      owner: int32 [vocabulary], scratch space of `touched`; never initialised
+        again, as every step writes the entries that it reads.
+      widths: name and width of each slot, in their order; static.
+    """
+
+    packed: Array
     updates: Array
     owner: Array
+    widths: tuple[tuple[str, int], ...] = dataclasses.field(metadata={"static": True})
 
+    @property
+    def dim(self) -> int:
+        """Width of a row."""
+        return self.packed.shape[1] - sum(width for _, width in self.widths)
 
-class Block(NamedTuple):
-    """The rows that a batch names, repeated where it repeats them, and their slots."""
+    @property
+    def rows(self) -> Array:
+        """float32 [vocabulary, dim], the embeddings alone; a copy."""
+        return self.packed[:, : self.dim]
 
-    rows: Array
-    slots: Slots
+    def unpack(self, packed: Array) -> Block:
+        """Some lines of the table, [n, width], as rows and slots."""
+        names = [name for name, _ in self.widths]
+        ends = np.cumsum([self.dim, *(width for _, width in self.widths)])
+        rows, *slots = jnp.split(packed, ends[:-1], axis=1)
+        return Block(rows, dict(zip(names, slots, strict=True)))
+
+    def pack(self, block: Block) -> Array:
+        """Rows and slots as lines of the table; inverts `unpack`."""
+        slots = (block.slots[name] for name, _ in self.widths)
+        return jnp.concatenate([block.rows, *slots], axis=1)
 
 
 def vocabulary_rows(schema: Schema) -> int:
@@ -87,8 +119,25 @@ def init(
     rows = scale * jax.random.normal(key, (size, dim))
     unknown = jnp.asarray(list(_first_rows(schema).values()), jnp.int32) + UNKNOWN
     rows = rows.at[unknown].set(0)
-    never, none = jnp.zeros((), jnp.int32), jnp.zeros(size, jnp.int32)
-    return Table(rows, optimiser.init(rows), never, none)
+    return make_table(optimiser, rows)
+
+
+def make_table(optimiser: RowOptimiser, rows: Array) -> Table:
+    """A table of some rows [vocabulary, dim], never updated."""
+    widths = optimiser.widths(rows.shape[1])
+    return Table(
+        packed=jnp.pad(rows, ((0, 0), (0, sum(widths.values())))),
+        updates=jnp.zeros((), jnp.int32),
+        owner=jnp.zeros(len(rows), jnp.int32),
+        widths=tuple(widths.items()),
+    )
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def with_rows(table: Table, rows: Array) -> Table:
+    """The table with other rows [vocabulary, dim] and the same slots; donates it."""
+    packed = table.packed.at[:, : table.dim].set(rows)
+    return dataclasses.replace(table, packed=packed)
 
 
 def stacked_ids(schema: Schema, ids: Array) -> Array:
@@ -171,9 +220,7 @@ def read(
     Returns:
       Rows [n, dim] and slots [n, …]; zeros where an id is out of range.
     """
-    block = Block(
-        gather(table.rows, ids), jax.tree.map(lambda s: gather(s, ids), table.slots)
-    )
+    block = table.unpack(gather(table.packed, ids))
     return _catch_up(optimiser, block, table.updates, learning_rate)
 
 
@@ -197,21 +244,17 @@ def update(
       gradients: float32 [n, dim] with respect to the block's rows.
       learning_rate: step size.
     """
-    size = table.rows.shape[0]
+    size = len(table.packed)
     owner, owners, owns = touched(table.owner, ids)
     summed = jnp.zeros_like(gradients).at[owners].add(gradients, mode="drop")
-    # What is scattered below depends on what was gathered from the same array: that
-    # is what lets XLA update it in place inside a scan.
-    target = jnp.where(owns, ids, size)
     updates = table.updates + jnp.any(owns)
     directions, slots = optimiser.update(summed, block.slots, updates)
-    put = lambda old, new: old.at[target].set(new, mode="drop")
-    return Table(
-        put(table.rows, block.rows - learning_rate * directions),
-        jax.tree.map(put, table.slots, slots),
-        updates,
-        owner,
-    )
+    # What is scattered depends on what was gathered from the same array: that is what
+    # lets XLA update it in place inside a scan.
+    lines = table.pack(Block(block.rows - learning_rate * directions, slots))
+    target = jnp.where(owns, ids, size)
+    packed = table.packed.at[target].set(lines, mode="drop")
+    return dataclasses.replace(table, packed=packed, updates=updates, owner=owner)
 
 
 def settle(
@@ -223,19 +266,20 @@ def settle(
     """
     if optimiser.catch_up is None:
         return table
-    vocabulary = len(table.rows)
+    vocabulary = len(table.packed)
     size = min(vocabulary, 4096)
 
-    def settle_some(number: Array, table: Table) -> Table:
-        # By gather and scatter as in a step: XLA updates slices in place for none but
-        # the last of several arrays that depend on each other.
-        ids = number * size + jnp.arange(size, dtype=jnp.int32)
-        block = read(optimiser, table, ids, learning_rate)
-        put = lambda old, new: old.at[ids].set(new, mode="drop")
-        rows, slots = jax.tree.map(put, Block(table.rows, table.slots), block)
-        return table._replace(rows=rows, slots=slots)
+    def settle_some(number: Array, packed: Array) -> Array:
+        # The last slice begins in the one before: settled rows stay as they are.
+        start = jnp.minimum(number * size, vocabulary - size)
+        lines = jax.lax.dynamic_slice_in_dim(packed, start, size)
+        block = table.unpack(lines)
+        block = _catch_up(optimiser, block, table.updates, learning_rate)
+        return jax.lax.dynamic_update_slice_in_dim(packed, table.pack(block), start, 0)
 
-    return jax.lax.fori_loop(0, -(-vocabulary // size), settle_some, table)
+    steps = -(-vocabulary // size)
+    packed = jax.lax.fori_loop(0, steps, settle_some, table.packed)
+    return dataclasses.replace(table, packed=packed)
 
 
 def _catch_up(

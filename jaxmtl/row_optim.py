@@ -16,15 +16,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxmtl.types import Array
 
-Slots = Any
-"""What an optimiser remembers: a pytree of arrays with an entry for each row."""
+Slots = dict[str, Array]
+"""What an optimiser remembers of n rows: name -> [n, width], floats like the rows.
+
+Numbers of updates are floats too, so that everything about a row lies in one line of
+one array (`embedding.Table`). A float32 counts exactly up to 2**24, 16.8 million.
+"""
 Name = Literal["sgd", "adagrad", "rowwise_adagrad", "lazy_adam", "adam"]
 
 
@@ -32,7 +36,7 @@ class RowOptimiser(NamedTuple):
     """An optimiser of rows as pure functions. A step is `rows - rate · direction`.
 
     Attributes:
-      init: rows [n, dim] -> slots.
+      widths: dim of the rows -> name and width of each slot. Slots start at zero.
       update: (gradients [n, dim], slots, now) -> (directions [n, dim], slots), where
         `now` is the number of this update of the table, int32, counted from 1.
       catch_up: (slots, now) -> (directions, slots): the sum of the dense optimiser's
@@ -40,7 +44,7 @@ class RowOptimiser(NamedTuple):
         gradient in. None where they would not have moved.
     """
 
-    init: Callable[[Array], Slots]
+    widths: Callable[[int], dict[str, int]]
     update: Callable[[Array, Slots, Array], tuple[Array, Slots]]
     catch_up: Callable[[Slots, Array], tuple[Array, Slots]] | None = None
 
@@ -61,7 +65,7 @@ def make(name: Name, *, b1: float, b2: float, eps: float) -> RowOptimiser:
 
 def sgd() -> RowOptimiser:
     """Plain gradient descent, which remembers nothing."""
-    return RowOptimiser(lambda rows: (), lambda gradients, slots, now: (gradients, ()))
+    return RowOptimiser(lambda dim: {}, lambda gradients, slots, now: (gradients, {}))
 
 
 def adagrad(eps: float = 1e-16) -> RowOptimiser:
@@ -74,7 +78,7 @@ def adagrad(eps: float = 1e-16) -> RowOptimiser:
     Args:
       eps: added to the sum of squares, inside the root.
     """
-    return _adagrad(jnp.zeros_like, jnp.square, eps)
+    return _adagrad(lambda dim: dim, jnp.square, eps)
 
 
 def rowwise_adagrad(eps: float = 1e-16) -> RowOptimiser:
@@ -85,39 +89,27 @@ def rowwise_adagrad(eps: float = 1e-16) -> RowOptimiser:
     of Deep Learning Recommendation Models", section 4.1.3).
     """
     mean_square = lambda rows: jnp.mean(jnp.square(rows), axis=1, keepdims=True)
-    return _adagrad(lambda rows: jnp.zeros_like(rows[:, :1]), mean_square, eps)
+    return _adagrad(lambda dim: 1, mean_square, eps)
 
 
 def _adagrad(
-    init: Callable[[Array], Array], size: Callable[[Array], Array], eps: float
+    width: Callable[[int], int], size: Callable[[Array], Array], eps: float
 ) -> RowOptimiser:
-    def update(gradients, squares, now):
-        squares = squares + size(gradients)
+    def update(gradients, slots, now):
+        squares = slots["squares"] + size(gradients)
         scale = jnp.where(squares > 0, 1 / jnp.sqrt(squares + eps), 0)
-        return scale * gradients, squares
+        return scale * gradients, {"squares": squares}
 
-    return RowOptimiser(init, update)
-
-
-class LazyMoments(NamedTuple):
-    """Of lazy Adam.
-
-    Attributes:
-      mean: first moments, like the rows.
-      square: second moments, like the rows.
-      count: int32 [n], how often a row was touched: bias correction per row, so that
-        a rare id's first step is as long as a frequent one's.
-    """
-
-    mean: Array
-    square: Array
-    count: Array
+    return RowOptimiser(lambda dim: {"squares": width(dim)}, update)
 
 
 def lazy_adam(*, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> RowOptimiser:
     """Adam (Kingma and Ba, 2015) to which only the updates that touch a row exist.
 
-    On rows touched at every update it equals dense Adam.
+    On rows touched at every update it equals dense Adam. Besides the moments, `mean`
+    and `square`, a row has a `count` of how often it was touched: with a bias
+    correction of its own, a rare id's first step is as long as a frequent one's. At
+    2**24 the count stops; the correction is 1 long before.
 
     Args:
       b1: decay of the first moments.
@@ -125,34 +117,16 @@ def lazy_adam(*, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> RowOp
       eps: added to the root of the second moments.
     """
 
-    def init(rows):
-        none = jnp.zeros(len(rows), jnp.int32)
-        return LazyMoments(jnp.zeros_like(rows), jnp.zeros_like(rows), none)
-
     def update(gradients, slots, now):
-        count = slots.count + 1
-        mean = b1 * slots.mean + (1 - b1) * gradients
-        square = b2 * slots.square + (1 - b2) * jnp.square(gradients)
-        times = count.astype(mean.dtype)[:, None]
-        unbiased = mean / (1 - jnp.power(b1, times))
-        scale = jnp.sqrt(square / (1 - jnp.power(b2, times))) + eps
-        return unbiased / scale, LazyMoments(mean, square, count)
+        count = slots["count"] + 1
+        mean = b1 * slots["mean"] + (1 - b1) * gradients
+        square = b2 * slots["square"] + (1 - b2) * jnp.square(gradients)
+        unbiased = mean / (1 - jnp.power(b1, count))
+        scale = jnp.sqrt(square / (1 - jnp.power(b2, count))) + eps
+        return unbiased / scale, {"mean": mean, "square": square, "count": count}
 
-    return RowOptimiser(init, update)
-
-
-class Moments(NamedTuple):
-    """Of Adam with rows that catch up.
-
-    Attributes:
-      mean: first moments, like the rows, as of `last`.
-      square: second moments, like the rows, as of `last`.
-      last: int32 [n], the update that a row's moments and values are those of.
-    """
-
-    mean: Array
-    square: Array
-    last: Array
+    widths = lambda dim: {"mean": dim, "square": dim, "count": 1}
+    return RowOptimiser(widths, update)
 
 
 def adam(*, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> RowOptimiser:
@@ -175,7 +149,9 @@ def adam(*, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> RowOptimis
         U(s) = Σ_{j≥1} q^j·(1 − b2^(s+j)) / (1 − b1^(s+j)),  q = b1 / b2.
 
     That is exact to first order in eps / √v, and so unless gradients are as small as
-    eps. The learning rate of the skipped updates is taken to be that of today.
+    eps. The learning rate of the skipped updates is taken to be that of today. `last`,
+    the update that a row's moments and values are those of, is rounded from 2**24
+    updates on: k may then be off by one.
 
     Args:
       b1: decay of the first moments.
@@ -191,45 +167,39 @@ def adam(*, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> RowOptimis
             " lower b1, or use lazy_adam"
         )
 
-    def init(rows):
-        none = jnp.zeros(len(rows), jnp.int32)
-        return Moments(jnp.zeros_like(rows), jnp.zeros_like(rows), none)
-
     def catch_up(slots, now):
-        mean, square, last = slots
-        skipped = (now - last).astype(mean.dtype)
+        mean, square, last = (slots[name] for name in ("mean", "square", "last"))
+        now = now.astype(last.dtype)
+        skipped = now - last
 
         def skipped_sum(ratio: float, tails: np.ndarray) -> Array:
             tail = jnp.asarray(tails, mean.dtype)
-            at = lambda time: tail[jnp.minimum(time, len(tails) - 1)]
+            at = lambda time: tail[jnp.minimum(time, len(tails) - 1).astype(jnp.int32)]
             return at(last) - jnp.power(ratio, skipped) * at(now)
 
         tails, tiny = _tails(b1, b2), jnp.finfo(mean.dtype).tiny
         path = skipped_sum(b1 / b2**0.5, tails.path)
         mean_eps = eps * skipped_sum(b1 / b2, tails.eps) / jnp.maximum(path, tiny)
         # Never touched, a row divides 0 by 0.
-        scale = jnp.maximum(jnp.sqrt(square) + mean_eps[:, None], tiny)
-        decayed = Moments(
-            jnp.power(b1, skipped)[:, None] * mean,
-            jnp.power(b2, skipped)[:, None] * square,
-            _moved_on(last, now),
-        )
-        return path[:, None] * mean / scale, decayed
+        scale = jnp.maximum(jnp.sqrt(square) + mean_eps, tiny)
+        decayed = {
+            "mean": jnp.power(b1, skipped) * mean,
+            "square": jnp.power(b2, skipped) * square,
+            "last": jnp.full_like(last, now),
+        }
+        return path * mean / scale, decayed
 
     def update(gradients, slots, now):
-        mean = b1 * slots.mean + (1 - b1) * gradients
-        square = b2 * slots.square + (1 - b2) * jnp.square(gradients)
+        mean = b1 * slots["mean"] + (1 - b1) * gradients
+        square = b2 * slots["square"] + (1 - b2) * jnp.square(gradients)
         time = now.astype(mean.dtype)
         unbiased = mean / (1 - jnp.power(b1, time))
         scale = jnp.sqrt(square / (1 - jnp.power(b2, time))) + eps
-        return unbiased / scale, Moments(mean, square, _moved_on(slots.last, now))
+        last = jnp.full_like(slots["last"], time)
+        return unbiased / scale, {"mean": mean, "square": square, "last": last}
 
-    return RowOptimiser(init, update, catch_up)
-
-
-def _moved_on(last: Array, now: Array) -> Array:
-    """`now` for each row, but made of what it replaces: see `embedding.update`."""
-    return jnp.maximum(last, now)
+    widths = lambda dim: {"mean": dim, "square": dim, "last": 1}
+    return RowOptimiser(widths, update, catch_up)
 
 
 class _Tails(NamedTuple):

@@ -16,6 +16,7 @@ Without a mesh everything here is the function of `jaxmtl.embedding` of its name
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -29,8 +30,6 @@ from jaxmtl.embedding import Block, Table
 from jaxmtl.row_optim import RowOptimiser
 from jaxmtl.sharding import AXIS, COPIED, SPLIT
 from jaxmtl.types import Array
-
-_TABLE = Table(rows=SPLIT, slots=SPLIT, updates=COPIED, owner=SPLIT)
 
 
 def gather(mesh: Mesh | None, rows: Array, ids: Array) -> Array:
@@ -65,11 +64,11 @@ def read(
         return embedding.read(optimiser, table, ids, learning_rate)
 
     def own(table: Table, ids: Array, learning_rate: Array) -> Array:
-        ids = _own_ids(table.rows, _of_all(ids))
+        ids = _own_ids(table.packed, _of_all(ids))
         return _to_readers(embedding.read(optimiser, table, ids, learning_rate).rows)
 
-    run = _on(mesh, (_TABLE, SPLIT, COPIED), SPLIT)(own)
-    return Block(run(table, ids, jnp.asarray(learning_rate)), ())
+    run = _on(mesh, (_specs(table), SPLIT, COPIED), SPLIT)(own)
+    return Block(run(table, ids, jnp.asarray(learning_rate)), {})
 
 
 def update(
@@ -86,14 +85,16 @@ def update(
         return embedding.update(optimiser, table, ids, block, gradients, learning_rate)
 
     def own(table: Table, ids: Array, gradients: Array, learning_rate: Array) -> Table:
-        ids, gradients = _own_ids(table.rows, _of_all(ids)), _of_all(gradients)
+        ids, gradients = _own_ids(table.packed, _of_all(ids)), _of_all(gradients)
         # Again: to keep the slots that `read` saw would cost as much as to look here.
         block = embedding.read(optimiser, table, ids, learning_rate)
         table = embedding.update(optimiser, table, ids, block, gradients, learning_rate)
         # An update counts for all rows, also where the batch touched none of them.
-        return table._replace(updates=jax.lax.pmax(table.updates, AXIS))
+        updates = jax.lax.pmax(table.updates, AXIS)
+        return dataclasses.replace(table, updates=updates)
 
-    run = _on(mesh, (_TABLE, SPLIT, SPLIT, COPIED), _TABLE)(own)
+    specs = _specs(table)
+    run = _on(mesh, (specs, SPLIT, SPLIT, COPIED), specs)(own)
     return run(table, ids, gradients, jnp.asarray(learning_rate))
 
 
@@ -107,7 +108,8 @@ def settle(
     if mesh is None:
         return embedding.settle(optimiser, table, learning_rate)
     own = functools.partial(embedding.settle, optimiser)
-    run = _on(mesh, (_TABLE, COPIED), _TABLE)(own)
+    specs = _specs(table)
+    run = _on(mesh, (specs, COPIED), specs)(own)
     return run(table, jnp.asarray(learning_rate))
 
 
@@ -119,10 +121,8 @@ def shardings(mesh: Mesh, tree: Any) -> Any:
       tree: a named tuple of which `tables` alone is split (a training's state or a
         snapshot), of arrays, traced ones too, or shapes.
     """
-    split, copied = (NamedSharding(mesh, spec) for spec in (SPLIT, COPIED))
-    everywhere = jax.tree.map(lambda _: copied, tree)
-    tables = jax.tree.map(lambda x: split if x.ndim else copied, tree.tables)
-    return everywhere._replace(tables=tables)
+    specs = jax.tree.map(lambda _: COPIED, tree)._replace(tables=_specs(tree.tables))
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
 
 
 def constrain(mesh: Mesh | None, tree: Any) -> Any:
@@ -181,6 +181,11 @@ def _whole(mesh: Mesh, x: Array, most: int = 2**16) -> np.ndarray:
 def _make_fetch(mesh: Mesh):
     copied = NamedSharding(mesh, COPIED)
     return jax.jit(functools.partial(gather, mesh), out_shardings=copied)
+
+
+def _specs(tables: Any) -> Any:
+    """Tables are split by rows; of their single numbers all devices have a copy."""
+    return jax.tree.map(lambda x: SPLIT if x.ndim else COPIED, tables)
 
 
 def _on(mesh: Mesh, in_specs: Any, out_specs: Any):

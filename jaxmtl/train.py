@@ -422,7 +422,7 @@ def restart(setup: Setup, key: Key, snapshot: Snapshot) -> TrainState:
     """
     state = make_init(setup)(key)
     tables = {
-        stack: table._replace(rows=jnp.copy(snapshot.tables[stack]))
+        stack: embedding.with_rows(table, snapshot.tables[stack])
         for stack, table in state.tables.items()
     }
 

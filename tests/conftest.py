@@ -1,16 +1,20 @@
-"""A small planted log that all tests share, and the folder of real data."""
+"""How the tests run and compile; a small log that all share; the real data."""
 
 import contextlib
 import dataclasses
+import gc
+import importlib.util
 import io
+import mmap
 import os
+import platform
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from hypothesis import Phase, settings
 
-from experiments import run
 from jaxmtl.data.log import Log
 from jaxmtl.models.crossing import Crossing
 from jaxmtl.models.shared_trunk import SharedTrunk
@@ -18,20 +22,68 @@ from jaxmtl.optim import Adam
 from jaxmtl.setup import Setup
 from jaxmtl.types import Field, Rows, Schema, Task, Vocabulary
 
+# For mutate.py: the same examples each time, and those that fail not made small.
+settings.register_profile(
+    "mutants", derandomize=True, phases=[Phase.explicit, Phase.generate]
+)
+FLAGS = {"xla_cpu_use_fusion_emitters": "false", "xla_cpu_max_isa": "SSE4_2"}
+
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Before JAX looks for its devices and settings."""
+    keep_to_one_core(config)
+    compile_quickly()
+
+
+def keep_to_one_core(config: pytest.Config) -> None:
     """Gives this process, and those it starts, one core: pytest-xdist fills the rest.
 
     So no study starts processes of its own accord, and each sums in the same order.
     """
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is None and config.getoption("numprocesses", None):
+        return  # it starts the workers, which could use no core that it may not
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
-        worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-        os.sched_setaffinity(0, {cores[int(worker) % len(cores)]})
+        number = int((worker or "gw0").removeprefix("gw"))
+        os.sched_setaffinity(0, {cores[number % len(cores)]})
+
+
+def compile_quickly() -> None:
+    """Has tiny programs compiled in a quarter of the time, here and in subprocesses.
+
+    LLVM's costly passes are left out, and on x86 XLA writes its loops in the older,
+    plainer way. That way fuses a product with a sum in one program and not in the
+    next, so the bits of a training would depend on how it is cut into programs: the
+    instruction set is one that cannot. An XLA that does not know a flag ends the
+    process: its library is searched for the names.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    given = os.environ.get("XLA_FLAGS", "")
+    if platform.machine() not in ("x86_64", "AMD64") or "emitters" in given:
+        return
+    folder = Path(importlib.util.find_spec("jaxlib").origin).parent
+    files = (path for path in folder.rglob("*") if path.is_file())
+    library = max(files, key=lambda path: path.stat().st_size)
+    with (
+        library.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        if all(content.find(name.encode()) >= 0 for name in FLAGS):
+            flags = [f"--{name}={value}" for name, value in FLAGS.items()]
+            os.environ["XLA_FLAGS"] = " ".join([given, *flags]).strip()
+
+
+def pytest_collection_finish() -> None:
+    """Spares garbage collections the million objects of the modules imported."""
+    gc.freeze()
 
 
 def run_quietly(*argv: str) -> tuple[int, str]:
     """The exit code of `experiments.run`, and what it printed."""
+    from experiments import run  # seconds of imports that many files do without
+
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
         code = run.main([*argv])
@@ -132,14 +184,6 @@ def assert_close(got, expected, rtol: float = 1e-5, atol: float = 1e-6) -> None:
     """Two trees of one structure are equal within a tolerance."""
     compare = lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
     jax.tree.map(compare, got, expected)
-
-
-@pytest.fixture(scope="module")
-def quick_compilation():
-    """Leaves LLVM's costly passes out: tiny programs, compiled in half the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

@@ -84,7 +84,7 @@ def whole(setup, tree):
 def arrays(setup, state, losses):
     """What two trainings must agree on, by name."""
     state = whole(setup, state)
-    tables = {n: t._replace(owner=()) for n, t in state.tables.items()}
+    tables = {n: t.unpack(t.packed) for n, t in state.tables.items()}
     tree = {"state": state._replace(tables=tables), "losses": losses}
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}

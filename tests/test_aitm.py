@@ -21,7 +21,6 @@ from jaxmtl.models.aitm import Transfer
 from jaxmtl.models.crossing import Crossing
 from jaxmtl.types import Task
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 BRANCHING = (
     Task("click"),
     Task("like", space="click"),

@@ -13,7 +13,6 @@ from jaxmtl.models.crossing import Crossing
 from jaxmtl.models.shared_trunk import SharedTrunk
 from jaxmtl.train import make_init, snapshot_of
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 PAIR = ("click", "watch")
 SIZE = 24
 SETUP = make_setup(crossing=Crossing("none"), dim=3, architecture=SharedTrunk((5, 4)))

@@ -13,7 +13,7 @@ FILES = sorted(
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 LAYERS = (
     {"types"},
-    {"keys", "distributed", "sharding"},
+    {"keys", "distributed", "lanes", "sharding"},
     {
         "masks",
         "mask_controls",

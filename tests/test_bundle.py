@@ -17,7 +17,6 @@ from jaxmtl.bundle import Bundle, DamagedBundle
 from jaxmtl.models import Dcrnn, Esmm, SharedBottom
 from jaxmtl.train import init_net
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 SETUP = make_setup(own_dims=(("watch", 2),))
 
 

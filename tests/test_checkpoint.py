@@ -14,15 +14,17 @@ from jaxmtl.models import HardSharing, SharedTrunk
 
 SETUP = make_setup(own_dims=(("watch", 2),))
 pytestmark = [
-    pytest.mark.usefixtures("quick_compilation"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore:coroutine .* was never awaited"),
 ]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def collect_failed_reads():
-    """Orbax leaves the reads under way when one fails to the garbage collector."""
+    """Orbax leaves the reads under way when one fails to the garbage collector.
+
+    Its warnings then fall in this file, whose marks ignore them.
+    """
     yield
     gc.collect()
 

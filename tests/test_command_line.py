@@ -16,8 +16,6 @@ import experiments.lt4rec
 from experiments import ablation, run, study, ticket_cache
 from experiments.workdir import read_arrays, write_arrays
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture
 def command(cache, tmp_path, capsys):

@@ -15,8 +15,6 @@ from jaxmtl.compact import Chain, Layer
 from jaxmtl.models.crossing import Crossing, feature_layer
 from jaxmtl.train import features_like, init_net
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def forward(layers, x):
     """NumPy's own pass in float64, over whole matrices."""

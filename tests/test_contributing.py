@@ -107,7 +107,6 @@ def followed(tmp_path_factory) -> tuple[Path, str]:
     environment = os.environ | {
         "PYTHONPATH": str(folder),
         "JAXMTL_CACHE": str(folder / "cache"),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, json.dumps(todo)],

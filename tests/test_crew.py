@@ -22,7 +22,6 @@ from experiments.workdir import read_json, write_json
 from jaxmtl.data.store import Dataset, prepare
 from jaxmtl.resume import Stopped
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 LIMIT = 60
 """Seconds after which a process counts as stuck."""
 

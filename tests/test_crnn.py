@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from jaxmtl.models.crnn import CELLS, crnn_layer, init_cell, run
 from jaxmtl.types import Features
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 KINDS = tuple(CELLS)
 BATCH, WIDTH, HIDDEN = 5, 4, 3
 

@@ -10,7 +10,6 @@ from oracles import FUNNEL, dense, draw_features, draw_like, flattened, float64
 from jaxmtl import models
 from jaxmtl.models.crossing import Crossing
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 LAYERS = ("layer00", "layer01")
 
 

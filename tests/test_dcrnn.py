@@ -17,7 +17,6 @@ from jaxmtl.models.dcrnn import Dcrnn, dcrnn, windows
 from jaxmtl.models.layers import FeatureLayer
 from jaxmtl.types import Features, Task
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 SHARINGS = ("per_step_weights", "task_rnn", "one_rnn")
 BATCH, WIDTH, HIDDEN = 4, 5, 3
 SMALL = Dcrnn(length=3, interval=1, hidden=HIDDEN, tower=(4,))

@@ -1,15 +1,12 @@
 """ESMM's net: conditional logits, from an MLP for each task."""
 
 import numpy as np
-import pytest
 from conftest import assert_close, assert_same_bits
 from oracles import FUNNEL, draw_features, draw_like, flattened, float64, sigmoid, tower
 
 from jaxmtl import models
 from jaxmtl.models.crossing import Crossing
 from jaxmtl.spaces import product_logit
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def make():

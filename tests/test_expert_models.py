@@ -22,7 +22,6 @@ from jaxmtl import models
 from jaxmtl.models.crossing import Crossing
 from jaxmtl.models.experts import Experts, Gate
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 NAMES = [task.name for task in FUNNEL]
 HIDDEN = (5, 3)
 

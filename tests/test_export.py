@@ -30,7 +30,6 @@ from jaxmtl.models.crossing import Crossing, crossed
 from jaxmtl.setup import Conflict
 from jaxmtl.types import PADDING, Task
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROWS = make_rows(70, seed=9)
 TICKETS = {"tasks": ("click", "watch"), "architecture": models.SharedTrunk((8, 6))}
 FUNNEL = {"tasks": ("click", "like"), "summed": True, "masked": False}

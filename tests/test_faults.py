@@ -50,7 +50,6 @@ def test_a_run_that_is_killed_ends_with_the_bits_of_one_left_alone(
     tmp_path, monkeypatch, capsys
 ):
     """Twice, once while a file is written; the command makes 25 kills of a table."""
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "programs"))
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     settings = ["--name", "lt4rec.base_ctr", "--folder", str(tmp_path)]

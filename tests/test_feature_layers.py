@@ -22,7 +22,6 @@ from jaxmtl.models.cin import cin
 from jaxmtl.models.dcn import dcn
 from jaxmtl.types import Features
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 WIDTH, MAPS = FIELDS * DIM + NUMERICS, 2
 LAYERS = {"dcn": dcn(3), "cin": cin(3, MAPS)}
 

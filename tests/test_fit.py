@@ -14,7 +14,6 @@ from jaxmtl.data.batches import Plan
 from jaxmtl.optim import Adam
 from jaxmtl.types import PADDING, UNKNOWN, Task
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 KEY = jax.random.key(0)
 TRAIN, VALIDATION = make_rows(64, seed=1), make_rows(60, seed=2)
 

@@ -25,7 +25,6 @@ from experiments.fuzz.readers import Reader, WrongResult, check_log
 from experiments.fuzz.registry import READERS, find_reader
 
 pytestmark = [
-    pytest.mark.usefixtures("quick_compilation"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore:coroutine .* was never awaited"),
 ]
@@ -34,9 +33,12 @@ SLOW |= {"prepared_columns": 100, "progress": 100}
 INPUTS = 100
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def collect_failed_reads():
-    """Orbax leaves the reads under way when one fails to the garbage collector."""
+    """Orbax leaves the reads under way when one fails to the garbage collector.
+
+    Its warnings then fall in this file, whose marks ignore them.
+    """
     yield
     gc.collect()
 

@@ -11,8 +11,6 @@ from conftest import assert_same_bits, make_rows, make_setup
 from jaxmtl import guard, train
 from jaxmtl.data.batches import EVERY
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["loss", "gradient"])

@@ -1,7 +1,5 @@
 """The benchmark of input runs from end to end, at sizes whose timings mean nothing."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -11,29 +9,21 @@ from experiments.benchmarks.input_set import SCHEMA, MadeSet, made_blocks
 from jaxmtl.data.blocks import write_split
 from jaxmtl.data.checks import check_rows
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-
-def test_input_reads_trains_compares_and_leaves_no_set_behind(
-    tmp_path, capsys, monkeypatch
-):
+def test_input_reads_trains_compares_and_leaves_no_set_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "alone", lambda task, *given: task(*given))
     sets = tmp_path / "sets"
     sets.mkdir()
-    options = benchmark.Options(
-        (1100,), batch=64, chunk=4, seconds=0.01, folder=sets, out=tmp_path / "in.json"
-    )
-    benchmark.main(options)
-    lines = capsys.readouterr().out.splitlines()
-    found = [line for line in lines if line.startswith("| 1,100 |")]
-    assert len(found) == 5
+    options = benchmark.Options((1100,), batch=64, chunk=4, seconds=0.01, folder=sets)
+    alone, training, orders = benchmark.measure(options)
     assert list(sets.iterdir()) == []
-    (record,) = json.loads(options.out.read_text())["records"]
-    assert record["epoch"]["rows"] == 1100
-    assert len(record["epoch"]["over_time"]) == 5  # 18 steps in chunks of 4
-    assert record["training"]["from_disk"] > 0
-    assert 0 <= record["training"]["waited"] <= 1
-    for order in record["orders"]:
+    (epoch,), (trained,) = alone.records, training.records
+    assert epoch["rows"] == 1100
+    assert len(epoch["over_time"]) == 5  # 18 steps in chunks of 4
+    assert trained["from_disk"] > 0
+    assert 0 <= trained["waited"] <= 1
+    assert len(orders.records) == 3
+    for order in orders.records:
         assert order["warm"] > 0
 
 

@@ -17,7 +17,6 @@ from jaxmtl import lanes, train
 from jaxmtl.data.batches import Plan
 from jaxmtl.fit import fit
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 LIMIT = 60
 """Seconds after which lanes that wait for each other count as stuck."""
 

@@ -21,7 +21,6 @@ from jaxmtl.data.shuffle import shuffled
 from jaxmtl.spaces import joint_task, with_joint
 from jaxmtl.train import dense_masks, make_epoch, make_gates, make_init
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 few = settings(max_examples=40, deadline=None)
 CLICK, WATCH, LIKE = make_schema().tasks
 

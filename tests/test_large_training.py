@@ -16,8 +16,6 @@ from jaxmtl.fit import fit
 from jaxmtl.guard import NonFiniteLoss
 from jaxmtl.train import dense_masks, make_init, predict_all
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture(scope="module")
 def rows():

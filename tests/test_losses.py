@@ -11,7 +11,6 @@ from hypothesis.extra import numpy as hnp
 from jaxmtl import losses
 from jaxmtl.types import Batch, Rows, Task
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 NAN = float("nan")
 few = settings(max_examples=30, deadline=None)
 CLICK = Task("click")

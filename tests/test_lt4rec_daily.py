@@ -17,7 +17,6 @@ from experiments.lt4rec import daily, s_weight
 from experiments.lt4rec.daily import KEPT, Method
 from jaxmtl.train import restart
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 FEED = "--data.feed.users 60 --data.feed.videos 60 --data.feed.impressions 2400"
 NET = "--model.hidden 8 --model.embedding-dim 4 --model.crossing.kind none"
 TRAINING = "--training.batch-size 128 --training.epochs 1 --pruning.epochs 1"

@@ -16,7 +16,6 @@ from jaxmtl.data.feed_world import FeedConfig, truth
 from jaxmtl.data.video_feed import make_feed
 from jaxmtl.metrics import Metric
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 SEEDS = [0, 1, 2]
 
 

@@ -14,7 +14,6 @@ from jaxmtl import mask_controls, masks
 SHAPES = {"layer00": (6, 5), "layer01": (5, 3)}
 KEY = jax.random.key(3)
 few = settings(max_examples=15, deadline=None)
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def make_mask(layers, tower=None):

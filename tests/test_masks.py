@@ -133,6 +133,17 @@ def test_union_counts_what_both_keep_once(a, b):
     assert masks.count(union) == masks.count(a) + masks.count(b) - both
 
 
+def test_a_mask_found_in_a_net_of_one_task_joins_that_of_all():
+    """The other tasks' own parts keep what the dense mask says of them."""
+    dense = {"shared": "whole", "tasks": {"click": "c", "watch": "w"}}
+    found = {"shared": "ticket", "tasks": {"click": "own ticket"}}
+    assert masks.join(dense, found, "click") == {
+        "shared": "ticket",
+        "tasks": {"click": "own ticket", "watch": "w"},
+    }
+    assert dense["tasks"]["click"] == "c"
+
+
 @few
 @given(drawn_masks())
 def test_packed_masks_come_back(mask):
@@ -142,6 +153,14 @@ def test_packed_masks_come_back(mask):
         "shared/layer01/kernel": (2,),
     }
     assert_same_bits(masks.unpack(packed, masks.full(make_net())), mask)
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 24, 100])
+def test_eight_bits_are_packed_in_a_byte_and_what_is_over_in_another(size):
+    mask = {"shared": {"kernel": jnp.arange(size) % 3 == 0}}
+    packed = masks.pack(mask)
+    assert packed["shared/kernel"].nbytes == np.ceil(size / 8)
+    assert_same_bits(masks.unpack(packed, mask), mask)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from jaxmtl import models
 from jaxmtl.models.crossing import Crossing, crossed
 from jaxmtl.types import Features, Task
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 TASKS, HIDDEN = ("click", "watch"), (5, 3)
 OPTIONS = {
     "shared_trunk": models.SharedTrunk(HIDDEN),

@@ -54,7 +54,6 @@ def kernel(tmp_path_factory):
     """One kernel: importing JAX and the library costs more than most notebooks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXMTL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
         manager = KernelManager(kernel_name="python3")
         manager.start_kernel()
     yield manager

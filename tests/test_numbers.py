@@ -13,7 +13,6 @@ from jaxmtl.data.batches import Plan
 from jaxmtl.optim import Adam
 from jaxmtl.setup import Conflict
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 KEY = jax.random.key(0)
 
 
@@ -55,10 +54,10 @@ def one_step(setup):
 
 def test_setups_that_differ_in_numbers_train_and_predict_through_one_program():
     setups = [make(), *(make(**change) for change in CHANGES.values())]
-    program = train.make_epoch(setups[0]).func
+    program = train.make_epoch(setups[0]).func.function
     before, ends = program._cache_size(), []
     for setup in setups:
-        assert train.make_epoch(setup).func is program
+        assert train.make_epoch(setup).func.function is program
         (state, _), _, (dense, _, rows, _) = one_step(setup)
         snapshot = train.snapshot_of(state)
         predicted = train.predict_all(setup, snapshot, dense, rows, chunk=40)

@@ -14,7 +14,6 @@ from hypothesis.extra import numpy as hnp
 
 from jaxmtl import optim
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 SHAPES = {"kernel": (4, 3), "bias": (3,)}
 PLAIN = optim.Adam(0.05)
 DECAYED = optim.Adam(0.05, b1=0.8, b2=0.99, eps=1e-6, weight_decay=0.1)

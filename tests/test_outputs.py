@@ -14,7 +14,6 @@ from jaxmtl.models.crossing import Crossing
 from jaxmtl.setup import Conflict
 from jaxmtl.types import Field, Rows, Schema, Task, Vocabulary
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 KEY = jax.random.key(0)
 VISIT, BUY, KEEP, SPEND, LIKE = (
     Task("visit"),

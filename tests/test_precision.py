@@ -12,7 +12,6 @@ from jaxmtl import metrics, models, outputs, train
 from jaxmtl.data.batches import Plan
 from jaxmtl.models.crossing import Crossing
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 KEY = jax.random.key(0)
 NETS = {
     "shared_trunk": models.SharedTrunk((5,)),

@@ -226,7 +226,8 @@ for spec in (PartitionSpec(None, "model"), PartitionSpec("model", None)):
 
 
 def test_eight_devices_prune_as_one_and_exchange_only_counts():
-    flags = "--xla_force_host_platform_device_count=8"
+    given = os.environ.get("XLA_FLAGS", "")
+    flags = f"{given} --xla_force_host_platform_device_count=8"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [sys.executable, "-c", EIGHT_DEVICES],
@@ -240,7 +241,18 @@ def test_eight_devices_prune_as_one_and_exchange_only_counts():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"mask": {"a": {"kernel": None, "bias": None}}}, "shared/a/bias"),
+        (
+            {"mask": {"a": {"kernel": None, "bias": None}}},
+            "the net has a leaf at shared/a/bias, the mask at a/bias;",
+        ),
+        (
+            {"mask": {"shared": mask_of({"a": None})["shared"]}},
+            "a leaf at tasks/click/head, the mask at none;",
+        ),
+        (
+            {"mask": mask_of({"a": None}) | {"x": None}},
+            "a leaf at no further path, the mask at x;",
+        ),
         ({"mask": mask_of({"a": np.ones((3, 2), bool)})}, r"shared/a/kernel.*\[3, 2\]"),
         ({"mask": mask_of({"a": np.ones((2, 3))})}, "shared/a/kernel.*bool"),
         ({"mask": mask_of({"a": None})}, "nothing to prune"),
@@ -384,6 +396,16 @@ def test_a_dead_neuron_falls_silent_however_much_is_kept():
     mask[0] = mask[0].at[:, 2].set(False)
     kept = kernels(prune_globally(weights, mask, masks.count(mask)))
     assert np.flatnonzero(~kept[1].any(axis=1)).tolist() == [2]
+
+
+def test_a_neuron_of_zero_weights_is_better_than_a_dead_one():
+    """It is the best of its layer, which keeps it; the dead one stays dead."""
+    weights = [jnp.zeros((2, 3)), jnp.ones((3, 1))]
+    mask = [jnp.ones(w.shape, bool) for w in weights]
+    mask[0] = mask[0].at[:, 0].set(False)
+    for scope in ("layer", "global"):
+        kept = pruning.prune_neurons(weights, mask, 0, scope=scope)
+        assert_same(kept, [[[False, True, False]] * 2, [[False], [True], [False]]])
 
 
 def test_fresh_layers_of_any_width_lose_neurons_alike():

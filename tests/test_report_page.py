@@ -402,7 +402,6 @@ def test_a_browser_shows_the_page_without_overflow_errors_or_broken_images(
 # From the command
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_a_run_ends_with_its_report_unless_told_otherwise(cache, tmp_path):
     plain = [part for part in TINY if part != "--no-report"]
     arguments = ["lt4rec.base_ctr", *plain, "--seeds", "1", "--data.cache", str(cache)]

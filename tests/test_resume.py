@@ -15,7 +15,6 @@ from jaxmtl import resume, sealed, train
 from jaxmtl.data.batches import Plan
 from jaxmtl.fit import fit
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 SETUP = make_setup(moving="per_task", own_dims=(("watch", 2),))
 TRAIN, VALIDATION = (make_rows(n, seed=n) for n in (64, 60))
 
@@ -40,7 +39,7 @@ def run(keeper=None, on_epoch=lambda record, snapshot: None):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(quick_compilation):
+def undisturbed():
     return run()
 
 

@@ -10,7 +10,6 @@ from jaxmtl import models
 from jaxmtl.masks import path_name
 from jaxmtl.models.crossing import Crossing
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 RIVALS = {
     "shared_bottom": models.SharedBottom(hidden=(6, 5), tower=(4,)),
     "mmoe": models.Mmoe(experts=3, expert_hidden=(6, 5), tower=(4,)),

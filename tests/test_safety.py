@@ -39,8 +39,6 @@ FORBIDDEN_MODULES |= {"marshal", "tarfile", "yaml"}
 FORBIDDEN_CALLS = {"eval", "exec", "__import__", "compile"}
 DEEP = "[" * 100_000
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def dangers(tree: ast.AST) -> list[str]:
     """What could run code that stands in a file."""

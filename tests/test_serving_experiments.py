@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from experiments import export, latency, run
+from experiments.benchmarks import command
 from experiments.benchmarks import serving as benchmark
 from experiments.config import Config
 from experiments.lt4rec import serving as study
 from jaxmtl import bundle, score, sparse
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 EXAMPLE = Path(__file__).parents[1] / "examples" / "own_log"
 FEED = "--data.feed.users 60 --data.feed.videos 60 --data.feed.impressions 3000"
 ONCE = "--training.epochs 1 --pruning.rounds 1 --pruning.epochs 1"
@@ -175,7 +175,7 @@ def test_the_benchmark_times_every_form_and_each_agrees(monkeypatch, capsys):
     options = benchmark.Options(20, (8, 6), batches=(4,), repeats=5)
     for name in ("torch", "onnxruntime", "onnx"):
         monkeypatch.setitem(sys.modules, name, None)
-    benchmark.main(options)
+    command.run("serving", benchmark.measure, options, "")
     said = capsys.readouterr().out
     assert said.count("weight ticket, all CSR") == 1
     assert "torch is not installed" in said and "target 2.5x" in said

@@ -33,10 +33,10 @@ HERE = Path(__file__).parent
 
 def begin(devices: int, *arguments: object) -> subprocess.Popen:
     """A process of `mesh_training.py`, with so many devices."""
+    ours = os.environ.get("XLA_FLAGS", "")
     environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{ours} --xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiles in half the time
         "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]),
     }
     command = [sys.executable, HERE / "mesh_training.py", *map(str, arguments)]

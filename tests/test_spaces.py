@@ -13,7 +13,6 @@ from hypothesis.extra import numpy as hnp
 from jaxmtl import spaces
 from jaxmtl.types import Field, Schema, Task, Vocabulary
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 NAN = float("nan")
 few = settings(max_examples=50, deadline=None)
 

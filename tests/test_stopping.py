@@ -15,7 +15,6 @@ from experiments.monitor import Monitor
 from jaxmtl import sealed, train
 from jaxmtl.resume import Stopped
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 SETTINGS = (
     *("--checkpoint.steps", "4", "--seeds", "1", "--no-report"),
     *("--pruning.rewind", "fresh"),  # another start for each round
@@ -63,7 +62,7 @@ def command(cache, capfd):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(cache, tmp_path_factory, quick_compilation):
+def undisturbed(cache, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     data = ("--data.cache", str(cache), "--workdir", str(folder))
     assert run.main(["lt4rec.s_weight", *TINY, *SETTINGS, *data]) == 0

@@ -16,7 +16,6 @@ from jaxmtl.models.crossing import Crossing
 from jaxmtl.train import Snapshot, TrainState
 from jaxmtl.types import Field, Rows, Schema, Task, Vocabulary
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 INPUTS, INFORMATIVE = 8, 2
 
 
@@ -114,6 +113,13 @@ ROUNDS = [
 )
 def test_best_round_within_the_density_is_chosen(metric, max_density, chosen):
     assert tickets.choose(ROUNDS, metric, max_density) == chosen
+
+
+@pytest.mark.parametrize("metric", ["auc", "mse"])
+def test_of_equal_rounds_the_sparser_wins_and_of_unequal_the_better(metric):
+    better, worse = (0.8, 0.7) if metric == "auc" else (0.7, 0.8)
+    rounds = [make_round(v, 0.2) for v in (worse, better, better, worse)]
+    assert tickets.choose(rounds, metric) == 2
 
 
 def test_density_rounded_to_a_weight_still_counts_as_the_one_asked_for():

@@ -19,8 +19,6 @@ from experiments.search_space import Dimension, SearchSpace, design, dimensions
 from jaxmtl.data.store import Dataset
 from jaxmtl.guard import NonFiniteLoss
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 TRAINING = "--training.batch-size 256 --training.epochs 2 --pruning.rounds 1"
 TINY = f"{FEED} --data.feed.days 4 {NET} {TRAINING} --pruning.epochs 1".split()
 ANCHORS = ("--data.feed.conflict 0.25", "--data.feed.conflict 0.75")

@@ -19,6 +19,7 @@ import dataclasses
 import multiprocessing
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -26,10 +27,11 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import tyro
 
+from experiments.benchmarks import command
 from experiments.benchmarks.memory import watched_memory
-from experiments.report import describe_environment
+from experiments.benchmarks.plots import Plot
+from experiments.benchmarks.results import Column, Table
 from jaxmtl.data import ali_ccp
 from jaxmtl.data.ali_ccp_join import FILES
 from jaxmtl.data.store import prepare
@@ -70,18 +72,30 @@ WRITE_ROWS = 58_000
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(command.Output):
     """What to prepare.
 
     Attributes:
       rows: impressions of the training file; the test file has a tenth of them.
-      folder: of the raw files; they are made where it holds none.
+      folder: of the raw files, which are made where it holds none; None = a
+        temporary folder.
       ali_ccp: which rows and ids are kept.
     """
 
     rows: int = 1_000_000
-    folder: Path = Path("ali_ccp_made")
+    folder: Path | None = Path("ali_ccp_made")
     ali_ccp: ali_ccp.AliCcpOptions = ali_ccp.AliCcpOptions()
+
+
+QUICK = Options(100_000, None)
+COLUMNS = (
+    Column("rows", "rows", ","),
+    Column("rows_a_second", "rows/s", ",.0f"),
+    Column("rows_a_cpu_second", "a core", ",.0f"),
+    Column("before", "RssAnon before, MB", ".0f", 1e-6),
+    Column("peak", "peak", ".0f", 1e-6),
+    Column("ids", "known ids", ","),
+)
 
 
 class World(NamedTuple):
@@ -229,7 +243,7 @@ class Cost(NamedTuple):
     peak: float
 
 
-def measure(folder: Path, options: ali_ccp.AliCcpOptions) -> Cost:
+def prepare_here(folder: Path, options: ali_ccp.AliCcpOptions) -> Cost:
     """Prepares a folder's log in this process, from text to mapped columns."""
     with watched_memory() as memory, tempfile.TemporaryDirectory() as cache:
         started, cpu_started = time.perf_counter(), time.process_time()
@@ -240,33 +254,36 @@ def measure(folder: Path, options: ali_ccp.AliCcpOptions) -> Cost:
     return Cost(data.counts["read"], ids, seconds, cpu, **memory)
 
 
-def measure_alone(folder: Path, options: ali_ccp.AliCcpOptions) -> Cost:
-    """`measure` in a fresh process."""
+def prepare_alone(folder: Path, options: ali_ccp.AliCcpOptions) -> Cost:
+    """`prepare_here` in a fresh process."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        return pool.submit(measure, folder, options).result()
+        return pool.submit(prepare_here, folder, options).result()
 
 
-def main(options: Options) -> None:
-    """Makes the files where there are none, and prints a line for each size."""
-    environment = describe_environment()
-    print(", ".join(f"{key} {value}" for key, value in environment.items()))
-    there = [name for name in FILES if (options.folder / name).exists()]
-    if not there:
-        write_files(options.folder, options.rows)
-        print(f"wrote {options.folder}")
-    print("      rows     rows/s     a core  RssAnon (MB): before, peak  known ids")
-    with tempfile.TemporaryDirectory() as quarter:
-        write_files(Path(quarter), options.rows // 4)
-        for folder in (Path(quarter), options.folder):
-            cost = measure_alone(folder, options.ali_ccp)
-            print(
-                f"{cost.rows:>10,} {cost.rows / cost.seconds:>10,.0f}"
-                f" {cost.rows / cost.cpu_seconds:>10,.0f}"
-                f" {cost.before / 1e6:>21.0f} {cost.peak / 1e6:>6.0f} {cost.ids:>10,}",
-                flush=True,
-            )
+def measure(options: Options) -> Iterator[Table]:
+    """Makes the files where there are none, and yields one table of both sizes."""
+    records = []
+    with tempfile.TemporaryDirectory() as temporary:
+        quarter = Path(temporary) / "quarter"
+        whole = options.folder or Path(temporary) / "whole"
+        if not any((whole / name).exists() for name in FILES):
+            write_files(whole, options.rows)
+        write_files(quarter, options.rows // 4)
+        for folder in (quarter, whole):
+            cost = prepare_alone(folder, options.ali_ccp)
+            speeds = {
+                "rows_a_second": cost.rows / cost.seconds,
+                "rows_a_cpu_second": cost.rows / cost.cpu_seconds,
+            }
+            records.append(cost._asdict() | speeds)
+    yield Table(
+        "Ali-CCP from raw text to mapped columns",
+        COLUMNS,
+        records,
+        plot=Plot("rows_a_cpu_second", "rows a second of a core", "rows"),
+    )
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    command.main("ali_ccp", measure, Options)

@@ -16,14 +16,15 @@ import dataclasses
 import functools
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
-from experiments.report import describe_environment
+from experiments.benchmarks import command
+from experiments.benchmarks.plots import Plot
+from experiments.benchmarks.results import Column, Table
 from jaxmtl.models.crnn import CELLS, init_cell, run
 from jaxmtl.types import Array, Params
 
@@ -35,12 +36,12 @@ except ImportError:
 OURS = "ours"
 PLAIN = ("plain, scan", "plain, unrolled")
 PAUSE = 0.03
-"""Seconds; see `measure`."""
+"""Seconds; see `time_calls`."""
 PASSES = ("forward", "forward+backward")
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(command.Output):
     """What to time.
 
     Attributes:
@@ -61,6 +62,20 @@ class Options:
     batch: int = 1024
     cells: tuple[str, ...] = tuple(CELLS)
     repeats: int = 20
+
+
+QUICK = Options(cells=("gru",), repeats=3)
+COLUMNS = (
+    Column("contender", "contender"),
+    *(
+        column
+        for name in PASSES
+        for column in (
+            Column(name, f"{name}, ms", ".1f", 1e3),
+            Column(f"{name}_to_ours", "× ours", ".2f"),
+        )
+    ),
+)
 
 
 def fast(kind: str, cells: Sequence[Params], x: Array, shifts: Array) -> list[Array]:
@@ -195,10 +210,10 @@ def torch_calls(kind: str, cell: Params, x: Array, shifts: Array) -> dict[str, C
     return {"forward": forward, "forward+backward": both}
 
 
-def measure(
+def time_calls(
     contenders: dict[str, dict[str, Call]], repeats: int
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Pass -> contender -> milliseconds of each timed call.
+    """Pass -> contender -> seconds of each timed call.
 
     The calls take turns, so that a machine whose speed drifts is fair to all. A
     pause and an untimed call go before each: torch's threads spin for a while after
@@ -219,25 +234,25 @@ def measure(
             calls[name]()
             started = time.perf_counter()
             calls[name]()
-            times[name][contender][repeat] = 1e3 * (time.perf_counter() - started)
+            times[name][contender][repeat] = time.perf_counter() - started
     return times
 
 
-def compare(
-    kind: str, contenders: dict[str, dict[str, Call]], repeats: int
-) -> dict[str, dict[str, np.ndarray]]:
-    """Measures, and prints of each pass a contender's median and how often ours."""
-    times = measure(contenders, repeats)
-    for contender in contenders:
-        line = f"{kind:<6}{contender:<28}"
-        for part in times.values():
-            ours, other = np.median(part[OURS]), np.median(part[contender])
-            line += f"{other:>9.1f} {other / ours:>6.2f}x  "
-        print(line.rstrip(), flush=True)
-    return times
+def compared(times: dict[str, dict[str, np.ndarray]]) -> list[dict]:
+    """A record for each contender: its medians and how often they are ours."""
+    medians = {
+        name: {contender: float(np.median(t)) for contender, t in part.items()}
+        for name, part in times.items()
+    }
+    return [
+        {"contender": contender}
+        | {name: part[contender] for name, part in medians.items()}
+        | {f"{n}_to_ours": part[contender] / part[OURS] for n, part in medians.items()}
+        for contender in next(iter(medians.values()))
+    ]
 
 
-def one_task(options: Options, kind: str) -> None:
+def one_task(options: Options, kind: str) -> Table:
     """Ours against the plain cell in its forms and against torch."""
     (cell,), x, shifts = draw(options, kind, 1, options.length)
     forms = {
@@ -248,36 +263,49 @@ def one_task(options: Options, kind: str) -> None:
     }
     contenders = jax_contenders(kind, forms, ([cell], x, shifts))
     if torch is not None:
-        contenders["torch"] = torch_calls(kind, cell, x, shifts)
-    times = compare(kind, contenders, options.repeats)
-    if torch is None:
-        print(f"{kind:<6}torch is not installed")
+        contenders[f"torch {torch.__version__}"] = torch_calls(kind, cell, x, shifts)
+    times = time_calls(contenders, options.repeats)
+    notes = [] if torch else ["torch is not installed: pip install torch"]
     dim, hidden, length = options.dim, options.hidden, options.length
     allowed = length * (dim + hidden) / (dim + length * hidden)
     for name, statistic in itertools.product(PASSES, (np.median, np.min)):
         part = {form: statistic(values) for form, values in times[name].items()}
         ratio = min(part[form] for form in PLAIN) / part[OURS]
-        print(
-            f"{kind:<6}{name}, by the {statistic.__name__}: {ratio:.2f}x the faster"
-            f" plain cell, {ratio / allowed:.0%} of the {allowed:.2f}x allowed"
+        notes.append(
+            f"{name}, by the {statistic.__name__}: {ratio:.2f}x the faster plain cell,"
+            f" {ratio / allowed:.0%} of the {allowed:.2f}x allowed"
         )
+    return _table(f"{kind.upper()}, one task", options, times, notes)
 
 
-def two_tasks(options: Options, kind: str) -> None:
+def two_tasks(options: Options, kind: str) -> Iterator[Table]:
     """Ours against the forms of the same algebra that are one product or one scan."""
-    print(f"{kind:<6}two tasks, a cell each")
     forms = {OURS: fast, "one product, one scan": stacked}
     arguments = draw(options, kind, 2, options.length)
-    compare(kind, jax_contenders(kind, forms, arguments), options.repeats)
+    times = time_calls(jax_contenders(kind, forms, arguments), options.repeats)
+    yield _table(f"{kind.upper()}, two tasks, a cell each", options, times)
     positions = options.length + options.interval
-    print(f"{kind:<6}two tasks over {positions} positions, a cell each")
     form = functools.partial(windowed, interval=options.interval)
     forms = {
         OURS: functools.partial(form, wide=False),
         "one product": functools.partial(form, wide=True),
     }
     arguments = draw(options, kind, positions, positions)
-    compare(kind, jax_contenders(kind, forms, arguments), options.repeats)
+    times = time_calls(jax_contenders(kind, forms, arguments), options.repeats)
+    title = f"{kind.upper()}, two tasks over {positions} positions, a cell each"
+    yield _table(title, options, times)
+
+
+def _table(title: str, options: Options, times: dict, notes: Sequence = ()) -> Table:
+    return Table(
+        title,
+        COLUMNS,
+        compared(times),
+        lead=f"D {options.dim}, H {options.hidden}, L {options.length}, batch"
+        f" {options.batch:,}; median of {options.repeats}.",
+        notes=notes,
+        plot=Plot(PASSES[1], f"seconds, {PASSES[1]}", "contender"),
+    )
 
 
 def draw(
@@ -294,21 +322,12 @@ def draw(
     )
 
 
-def main(options: Options) -> None:
-    """Prints the tables of both cells."""
-    environment = describe_environment()
-    version = torch.__version__ if torch else "not installed"
-    print(", ".join(f"{k} {v}" for k, v in environment.items()) + f", torch {version}")
-    print(
-        f"D {options.dim}, H {options.hidden}, L {options.length}, batch"
-        f" {options.batch}; median of {options.repeats}, ms and times ours\n"
-    )
-    print(f"{'':<34}{'forward':>17}  {'forward+backward':>17}")
+def measure(options: Options) -> Iterator[Table]:
+    """Yields three tables for each cell."""
     for kind in options.cells:
-        one_task(options, kind)
-        two_tasks(options, kind)
-        print()
+        yield one_task(options, kind)
+        yield from two_tasks(options, kind)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    command.main("crnn", measure, Options)

@@ -1,7 +1,7 @@
 """Input of sets larger than memory: rows a second over an epoch, and memory.
 
     python -m experiments.benchmarks.input
-    python -m experiments.benchmarks.input --rows 1000000 --folder made --out input.json
+    python -m experiments.benchmarks.input --rows 1000000 --folder made --out benchmarks
 
 A set in Ali-CCP's shape is made (24 int32 ids a row, two labels, two groups: 112 bytes
 on disk) and read from a warm file, each time in a process of its own:
@@ -17,22 +17,22 @@ A core's rows a second are those of the process's CPU time, over all of its thre
 from __future__ import annotations
 
 import dataclasses
-import json
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import jax
 import numpy as np
-import tyro
 
+from experiments.benchmarks import command
 from experiments.benchmarks.input_orders import compare
 from experiments.benchmarks.input_set import SCHEMA, MadeSet, made_blocks
 from experiments.benchmarks.memory import watched_memory
-from experiments.report import describe_environment
+from experiments.benchmarks.plots import Plot
+from experiments.benchmarks.results import Column, Table
 from jaxmtl.data.blocks import write_split
 from jaxmtl.data.chunks import Chunk
 from jaxmtl.models.crossing import Crossing
@@ -50,7 +50,7 @@ TURNS = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(command.Output):
     """What to read.
 
     Attributes:
@@ -61,7 +61,6 @@ class Options:
       seconds: how long to train from disk, from memory, and to read in each order.
       compared: rows read at most in each order.
       folder: where a set is made, and deleted again; None = a temporary folder.
-      out: a JSON file for the numbers.
     """
 
     rows: tuple[int, ...] = (1_000_000, 4_000_000, 40_000_000)
@@ -71,7 +70,32 @@ class Options:
     seconds: float = 10.0
     compared: int = 3_000_000
     folder: Path | None = None
-    out: Path | None = None
+
+
+QUICK = Options((1_000_000,), epochs=1, seconds=2.0)
+MILLIONS, MEGABYTES = {"form": ".2f", "scale": 1e-6}, {"form": ".0f", "scale": 1e-6}
+EPOCH = (
+    Column("rows", "rows", ","),
+    Column("rows_a_second", "million rows/s", **MILLIONS),
+    Column("rows_a_cpu_second", "a core", **MILLIONS),
+    Column("over_time", "over the epoch", **MILLIONS),
+    Column("before_bytes", "RssAnon before, MB", **MEGABYTES),
+    Column("peak_bytes", "peak", **MEGABYTES),
+)
+TRAINING = (
+    Column("rows", "rows", ","),
+    Column("from_disk", "from disk, million rows/s", **MILLIONS),
+    Column("from_memory", "from the device's memory", **MILLIONS),
+    Column("disk_to_memory", "ratio", ".2f"),
+    Column("waited", "waiting", ".1%"),
+)
+ORDERS = (
+    Column("rows", "rows", ","),
+    Column("order", "order"),
+    Column("warm", "warm, million rows/s", **MILLIONS),
+    Column("warm_cpu", "warm, a core", **MILLIONS),
+    Column("cold", "cold", **MILLIONS),
+)
 
 
 def read_epochs(made: MadeSet, epochs: int) -> dict:
@@ -172,6 +196,7 @@ def train(made: MadeSet, seconds: float) -> dict:
         "rows": made.n,
         "from_disk": from_disk,
         "from_memory": from_memory,
+        "disk_to_memory": from_disk / from_memory,
         "waited": waited_share,
     }
 
@@ -183,7 +208,7 @@ def alone(task: Callable, *given):
         return pool.submit(task, *given).result()
 
 
-def measure(options: Options, n: int) -> dict:
+def measure_size(options: Options, n: int) -> dict:
     """Makes a set, reads it in every way, and deletes it."""
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         made = MadeSet(Path(folder) / "train", n, options.batch, options.chunk)
@@ -195,73 +220,24 @@ def measure(options: Options, n: int) -> dict:
         }
 
 
-def markdown(header: str, rows: list[tuple]) -> str:
-    """A table: its header's cells parted by `|`, numbers to the right."""
-    names = header.split("|")
-    lines = [names, ["---:"] * len(names), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
-def show(records: list[dict]) -> str:
-    """The three tables."""
-    millions = lambda speed: f"{speed / 1e6:.2f}"
-    epochs = [
-        (
-            f"{e['rows']:,}",
-            millions(e["rows_a_second"]),
-            millions(e["rows_a_cpu_second"]),
-            " ".join(map(millions, e["over_time"])),
-            f"{e['before_bytes'] / 1e6:.0f}, {e['peak_bytes'] / 1e6:.0f}",
-            "met" if e["rows_a_second"] >= TARGET else "missed",
-        )
-        for e in (record["epoch"] for record in records)
+def measure(options: Options) -> Iterator[Table]:
+    """Yields a table of input alone, one of training, and one of other orders."""
+    records = [measure_size(options, n) for n in options.rows]
+    lead = f"Batches of {options.batch:,}, {options.chunk} steps a chunk."
+    epochs = [record["epoch"] for record in records]
+    verdicts = [
+        f"{epoch['rows']:,} rows: target {TARGET / 1e6:.0f} million/s"
+        f" {'met' if epoch['rows_a_second'] >= TARGET else 'missed'}"
+        for epoch in epochs
     ]
-    training = [
-        (
-            f"{t['rows']:,}",
-            millions(t["from_disk"]),
-            millions(t["from_memory"]),
-            f"{t['from_disk'] / t['from_memory']:.2f}",
-            f"{t['waited']:.1%}",
-        )
-        for t in (record["training"] for record in records)
-    ]
-    states = ("warm", "warm_cpu", "cold")
-    ways = [
-        (f"{o['rows']:,}", o["order"], *(millions(o.get(s, np.nan)) for s in states))
-        for record in records
-        for o in record["orders"]
-    ]
-    return "\n\n".join(
-        (
-            "Million rows a second",
-            markdown(
-                "rows|input alone|a core|over the epoch"
-                f"|RssAnon, MB: before, peak|{TARGET / 1e6:.0f} million/s",
-                epochs,
-            ),
-            markdown(
-                "rows|training from disk|from the device's memory|ratio|waiting",
-                training,
-            ),
-            markdown("rows|order|warm|warm, a core|cold", ways),
-        )
-    )
-
-
-def main(options: Options) -> None:
-    """Prints the tables; writes their numbers where asked."""
-    environment = describe_environment()
-    print(", ".join(f"{key} {value}" for key, value in environment.items()))
-    records = [measure(options, n) for n in options.rows]
-    print(f"batches of {options.batch:,}, {options.chunk} steps a chunk\n")
-    print(show(records))
-    if options.out:
-        about = dataclasses.asdict(options)
-        about |= {name: str(about[name]) for name in ("folder", "out")}
-        text = {"environment": environment, "options": about, "records": records}
-        options.out.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+    plot = Plot("rows_a_second", "rows a second", "rows")
+    yield Table("Input alone", EPOCH, epochs, lead, verdicts, plot)
+    training = [record["training"] for record in records]
+    yield Table("Training of a small net", TRAINING, training, lead)
+    orders = [order for record in records for order in record["orders"]]
+    plot = Plot("warm", "rows a second, warm", "order", "rows")
+    yield Table("Ways to shuffle", ORDERS, orders, lead, plot=plot)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    command.main("input", measure, Options)

@@ -1,7 +1,7 @@
 """How far the tables' optimisers part, in updates and in AUC, on the simulated feed.
 
     python -m experiments.benchmarks.optimisers
-    python -m experiments.benchmarks.optimisers --seeds 5 --out optimisers.json
+    python -m experiments.benchmarks.optimisers --seeds 5 --out benchmarks
 
 The single CTR task of `lt4rec.base_ctr` at its demonstration, trained from the same
 start on the same batches by each of the row-sparse optimisers, and by optax.adam on
@@ -17,25 +17,23 @@ whose table was moved by a rounding: no row can be told from dense Adam that par
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 from experiments import sources
-from experiments.benchmarks import dense
+from experiments.benchmarks import command, dense
+from experiments.benchmarks.plots import Plot
+from experiments.benchmarks.results import Column, Table
 from experiments.config import DataConfig
 from experiments.lt4rec import base, base_ctr
-from experiments.report import describe_environment
 from experiments.setup import make_plan, make_setup, task_names
 from experiments.statistics import mean_interval
-from jaxmtl import metrics
+from jaxmtl import embedding, metrics
 from jaxmtl.data.batches import EVERY, Plan
 from jaxmtl.data.store import Dataset
 from jaxmtl.setup import SHARED, Setup
@@ -56,7 +54,7 @@ PARTS = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(command.Output):
     """What to train.
 
     Attributes:
@@ -66,7 +64,6 @@ class Options:
       epochs: of each training; the best by validation counts.
       sgd_rates: the learning rates that SGD chooses from.
       adagrad_rates: those of both Adagrads.
-      out: a JSON file for the numbers.
     """
 
     optimisers: tuple[Optimiser, ...] = get_args(Optimiser)
@@ -75,7 +72,16 @@ class Options:
     epochs: int = 6
     sgd_rates: tuple[float, ...] = (3.0, 10.0, 30.0, 100.0)
     adagrad_rates: tuple[float, ...] = (0.01, 0.03, 0.1)
-    out: Path | None = None
+
+
+QUICK = Options(("adam", "lazy_adam"), seeds=1, epochs=1)
+COLUMNS = (
+    Column("optimiser", "optimiser"),
+    Column("rate", "rate", ".3g"),
+    Column("test_interval", "test AUC"),
+    Column("minus_dense_interval", "- dense adam"),
+    Column("parting", f"parting after 1/{PARTS} … 1 epoch", ".2g"),
+)
 
 
 class Task(NamedTuple):
@@ -123,7 +129,8 @@ def parts_of(task: Task, name: str, seed: int, epochs: int) -> Iterator[Snapshot
     if name == NUDGED:
         table = state.tables[SHARED]
         moved = table.rows * (1 + jnp.finfo(table.rows.dtype).eps)
-        state = state._replace(tables={SHARED: table._replace(rows=moved)})
+        nudged = embedding.with_rows(table, moved)
+        state = state._replace(tables={SHARED: nudged})
     yield snapshot_of(state)
     if name in (DENSE, NUDGED):
         state, program = dense.start(task.setup, state), dense.make_epoch(task.setup)
@@ -187,7 +194,7 @@ def with_optimiser(task: Task, name: str, rate: float | None) -> Task:
     return task._replace(setup=setup)
 
 
-def measure(task: Task, name: str, options: Options) -> tuple[dict, list[Trained]]:
+def measure_one(task: Task, name: str, options: Options) -> tuple[dict, list[Trained]]:
     """A record of an optimiser, and its trainings, one a seed."""
     adagrads = dict.fromkeys(("adagrad", "rowwise_adagrad"), options.adagrad_rates)
     rates = {"sgd": options.sgd_rates, **adagrads}.get(name, (None,))
@@ -209,37 +216,30 @@ def measure(task: Task, name: str, options: Options) -> tuple[dict, list[Trained
     return record, found
 
 
-def main(options: Options) -> None:
-    """Prints a line for each optimiser; writes all of it where asked."""
-    task, environment = make_task(options), describe_environment()
-    print(", ".join(f"{key} {value}" for key, value in environment.items()))
-    print(
-        f"{task.plan.steps} steps an epoch, {options.epochs} epochs, {options.seeds}"
-        " seeds: mean ± half width of the 95 % interval\n"
-    )
-    print(
-        f"{'optimiser':<16} {'rate':>7} {'test AUC':>17} {'- dense adam':>18}"
-        f"  parting after 1/{PARTS}, 1 epoch"
-    )
-    records, reference = [], None
+def measure(options: Options) -> Iterator[Table]:
+    """Yields one table: dense Adam, then each optimiser against it."""
+    task, records, reference = make_task(options), [], None
     for name in (DENSE, *options.optimisers):
-        record, found = measure(task, name, options)
+        record, found = measure_one(task, name, options)
         reference = reference or (record, found)
         pairs = zip(found, reference[1], strict=True)
         parts = np.mean([parting(a, b) for a, b in pairs], axis=0)
-        gain = np.subtract(record["test"], reference[0]["test"])
-        record |= {"minus_dense": gain.tolist(), "parting": parts.tolist()}
+        gain = np.subtract(record["test"], reference[0]["test"]).tolist()
+        record |= {"minus_dense": gain, "mean_gain": float(np.mean(gain))}
+        record["parting"] = parts.tolist()
+        record |= {
+            f"{n}_interval": _interval(record[n]) for n in ("test", "minus_dense")
+        }
         records.append(record)
-        test, difference = (_interval(x) for x in (record["test"], gain))
-        print(
-            f"{name:<16} {record['rate']:>7.3g} {test:>17} {difference:>18}"
-            f"  {parts[0]:.2g}, {parts[-1]:.2g}",
-            flush=True,
-        )
-    if options.out:
-        settings = json.loads(json.dumps(dataclasses.asdict(options), default=str))
-        text = {"environment": environment, "options": settings, "records": records}
-        options.out.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+        print(f"{name}: test AUC {record['test_interval']}", file=sys.stderr)
+    yield Table(
+        "Optimisers of the tables against dense Adam",
+        COLUMNS,
+        records,
+        lead=f"{task.plan.steps} steps an epoch, {options.epochs} epochs,"
+        f" {options.seeds} seeds: mean ± half width of the 95 % interval.",
+        plot=Plot("mean_gain", "test AUC minus dense Adam's", "optimiser"),
+    )
 
 
 def _interval(values) -> str:
@@ -250,4 +250,4 @@ def _interval(values) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    command.main("optimisers", measure, Options)

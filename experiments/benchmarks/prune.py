@@ -5,7 +5,7 @@
 
 Each contender keeps the largest 20 % of the same normal weights and ends with a
 mask; ours (`pruning.prune`, all checks included) gets them as two kernels of a
-net, the others as one flat array. Milliseconds are medians after compilation.
+net, the others as one flat array. Times are medians after compilation.
 Where weights tie at the threshold, all but ours and torch keep more than asked.
 `np.partition` is the best a single host can do outside jit: it runs on no
 accelerator and no sharded array.
@@ -13,21 +13,27 @@ accelerator and no sharded array.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
-import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from statistics import median
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from jax import lax
 
+from experiments.benchmarks import command
+from experiments.benchmarks.plots import Plot
+from experiments.benchmarks.results import Column, Table
 from jaxmtl import masks, pruning
 from jaxmtl.types import Array
 
+OURS, SORT, TORCH = "jaxmtl prune", "jnp.sort", "torch l1_unstructured"
+TARGETS = {SORT: 15.0, TORCH: 5.0}
+"""Rival -> how many times as fast ours shall be at `MANY` weights."""
+MANY = 10**7
 DENSITY = 0.2
 LAYERS = 2
 WIDTH = 500
@@ -77,7 +83,7 @@ def make_by_torch(weights: np.ndarray) -> Callable[[], object] | None:
 
 
 def timed(call: Callable[[], object], repeats: int) -> tuple[float, int]:
-    """Median milliseconds of `call`, and over how many calls; compiles first."""
+    """Median seconds of `call`, and over how many calls; compiles first."""
 
     def once() -> float:
         start = time.perf_counter()
@@ -88,7 +94,7 @@ def timed(call: Callable[[], object], repeats: int) -> tuple[float, int]:
     seconds = [once()]
     repeats = min(repeats, max(3, int(SECONDS / seconds[0])))
     seconds += [once() for _ in range(repeats - 1)]
-    return 1e3 * median(seconds), repeats
+    return median(seconds), repeats
 
 
 def contenders(size: int) -> dict[str, Callable[[], object] | None]:
@@ -101,49 +107,77 @@ def contenders(size: int) -> dict[str, Callable[[], object] | None]:
     flat = layers.reshape(-1)
     host = np.array(flat)
     return {
-        "jaxmtl prune": lambda: pruning.prune(net, mask, keep),
-        "jnp.sort": lambda: by_sort(flat),
+        OURS: lambda: pruning.prune(net, mask, keep),
+        SORT: lambda: by_sort(flat),
         "jnp.quantile": lambda: by_quantile(flat),
         "lax.top_k": lambda: by_top_k(flat),
         "np.partition": lambda: by_partition(host),
-        "torch l1_unstructured": make_by_torch(host),
+        TORCH: make_by_torch(host),
     }
 
 
-def versions() -> str:
-    """Device and versions, for the line above the figures."""
-    device = jax.devices()[0]
-    return (
-        f"{device.platform} ({device.device_kind}), {platform.machine()}, JAX"
-        f" {jax.__version__}, NumPy {np.__version__}, Python"
-        f" {platform.python_version()}"
-    )
+@dataclasses.dataclass(frozen=True)
+class Options(command.Output):
+    """What to time.
 
-
-def main(sizes: tuple[int, ...] = (10**5, 10**6, 10**7), repeats: int = 10) -> None:
-    """Prints milliseconds, repeats and the ratio of each rival to ours.
-
-    Args:
+    Attributes:
       sizes: numbers of weights, multiples of 1000.
       repeats: calls timed; slow contenders get fewer, at least 3.
     """
-    for size in sizes:
-        if size < 1 or size % (LAYERS * WIDTH):
-            raise SystemExit(f"{size} weights: give multiples of {LAYERS * WIDTH}")
-    if repeats < 1:
-        raise SystemExit(f"{repeats} repeats: give at least 1")
-    print(versions())
-    print(f"{'weights':>10}  {'':<22}{'ms':>10}{'repeats':>9}{'× ours':>9}")
-    for size in sizes:
-        ours = None
-        for name, call in contenders(size).items():
-            if call is None:
-                print(f"{size:>10}  {name:<22}{'not installed':>28}")
-                continue
-            ms, done = timed(call, repeats)
-            ours = ours or ms
-            print(f"{size:>10}  {name:<22}{ms:>10.2f}{done:>9}{ms / ours:>9.1f}")
+
+    sizes: tuple[int, ...] = (10**5, 10**6, MANY)
+    repeats: int = 10
+
+    def __post_init__(self):
+        for size in self.sizes:
+            if size < 1 or size % (LAYERS * WIDTH):
+                raise ValueError(f"{size} weights: give multiples of {LAYERS * WIDTH}")
+        if self.repeats < 1:
+            raise ValueError(f"{self.repeats} repeats: give at least 1")
+
+
+QUICK = Options((10**5,), repeats=3)
+COLUMNS = (
+    Column("weights", "weights", ","),
+    Column("contender", "contender"),
+    Column("seconds", "ms", ".2f", 1e3),
+    Column("repeats", "repeats"),
+    Column("to_ours", "× ours", ".2f"),
+    Column("missing", "missing"),
+)
+
+
+def measure(options: Options) -> Iterator[Table]:
+    """Yields one table: each contender at each number of weights."""
+    records = [r for size in options.sizes for r in measure_size(size, options.repeats)]
+    plot = Plot("seconds", "seconds", "weights", "contender")
+    title = f"Pruning weights to {DENSITY:.0%}"
+    yield Table(title, COLUMNS, records, notes=verdicts(records), plot=plot)
+
+
+def measure_size(size: int, repeats: int) -> Iterator[dict]:
+    """A record for each contender, ours first."""
+    ours = None
+    for name, call in contenders(size).items():
+        about = {"weights": size, "contender": name}
+        if call is None:
+            yield about | {"missing": "not installed"}
+            continue
+        seconds, done = timed(call, repeats)
+        ours = ours or seconds
+        yield about | {"seconds": seconds, "repeats": done, "to_ours": seconds / ours}
+
+
+def verdicts(records: list[dict]) -> list[str]:
+    """Whether the targets are met."""
+    return [
+        f"{r['to_ours']:.1f}x as fast as {r['contender']}, target"
+        f" {TARGETS[r['contender']]:g}x:"
+        f" {'met' if r['to_ours'] >= TARGETS[r['contender']] else 'missed'}"
+        for r in records
+        if r["weights"] == MANY and r["contender"] in TARGETS and "to_ours" in r
+    ]
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command.main("prune", measure, Options)

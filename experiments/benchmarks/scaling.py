@@ -16,19 +16,18 @@ be scattered) over D devices sends n (D − 1) / D from each, an all-reduce twic
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 import re
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import jax
-import tyro
 
-from experiments.benchmarks import mmoe_contenders
-from experiments.benchmarks.step import milliseconds
-from experiments.report import describe_environment
+from experiments.benchmarks import command, mmoe_contenders
+from experiments.benchmarks.plots import Plot
+from experiments.benchmarks.results import Column, Table
+from experiments.benchmarks.step import seconds_a_step
 from jaxmtl import row_optim, sharding
 from jaxmtl.train import dense_masks, epoch_program, make_gates, make_init
 from jaxmtl.types import Rows
@@ -42,7 +41,7 @@ ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(command.Output):
     """What to time.
 
     Attributes:
@@ -53,7 +52,6 @@ class Options:
       batch: rows a step, of all devices together.
       steps: of one timed scan.
       repeats: timed scans; the median counts, compilation does not.
-      out: a JSON file for the numbers.
     """
 
     devices: tuple[int, ...] = (1, 2, 4, 8)
@@ -63,7 +61,19 @@ class Options:
     batch: int = 1024
     steps: int = 20
     repeats: int = 10
-    out: Path | None = None
+
+
+QUICK = Options((1, 2), steps=5, repeats=5)
+COLUMNS = (
+    Column("devices", "devices"),
+    Column("seconds", "ms", ".1f", 1e3),
+    Column("least_seconds", "least", ".1f", 1e3),
+    Column("to_first", "ratio", ".2f"),
+    Column("rows", "kB rows", ",.1f", 1e-3),
+    Column("net", "kB net", ",.1f", 1e-3),
+    Column("table_bytes", "MB table", ",.2f", 1e-6),
+    Column("temporary_bytes", "MB temp", ",.1f", 1e-6),
+)
 
 
 class Sent(NamedTuple):
@@ -142,37 +152,31 @@ def _on_mesh(mesh, masks, gates, rows: Rows, orders):
     return *sharding.copy_to_all(mesh, (masks, gates)), None, batches
 
 
-def main(options: Options) -> None:
-    """Prints a line for each number of devices; writes all of it where asked."""
+def measure(options: Options) -> Iterator[Table]:
+    """Sets JAX up with enough devices; the iterator yields one table."""
     jax.config.update("jax_num_cpu_devices", max(options.devices))
-    environment = describe_environment() | {"cores": os.cpu_count()}
-    print(", ".join(f"{key} {value}" for key, value in environment.items()))
-    print(
-        f"{options.ids:,} ids {options.draw}, tables under {options.tables}, batches of"
-        f" {options.batch:,}; median of {options.repeats} scans of {options.steps}"
-        " steps, ms a step; kilobytes each device sends in a step; megabytes it holds\n"
-    )
-    print(
-        f"{'devices':>7} {'ms':>8} {'ratio':>6} {'kB rows':>9} {'kB net':>9}"
-        f" {'MB table':>9} {'MB temp':>9}"
-    )
+    return _tables(options)
+
+
+def _tables(options: Options) -> Iterator[Table]:
     runs, records = zip(*(contender(options, n) for n in options.devices), strict=True)
     for run in runs:
         run()
-    medians, minima = milliseconds(runs, options.steps, options.repeats).tolist()
+    medians, minima = seconds_a_step(runs, options.steps, options.repeats).tolist()
     for record, median, least in zip(records, medians, minima, strict=True):
-        record |= {"milliseconds": median, "least_milliseconds": least}
-        print(
-            f"{record['devices']:>7} {median:>8.1f} {median / medians[0]:>5.2f}x"
-            f" {record['rows'] / 1e3:>9,.1f} {record['net'] / 1e3:>9,.1f}"
-            f" {record['table_bytes'] / 1e6:>9,.2f}"
-            f" {record['temporary_bytes'] / 1e6:>9,.1f}"
-        )
-    if options.out:
-        about = dataclasses.asdict(options) | {"out": str(options.out)}
-        text = {"environment": environment, "options": about, "records": records}
-        options.out.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+        record |= {"seconds": median, "least_seconds": least}
+        record["to_first"] = median / medians[0]
+    yield Table(
+        "A training step on simulated devices",
+        COLUMNS,
+        records,
+        lead=f"{options.ids:,} ids {options.draw}, tables under {options.tables},"
+        f" batches of {options.batch:,}; median of {options.repeats} scans of"
+        f" {options.steps} steps, a step; what each device sends in it, and holds."
+        f" The machine has {os.cpu_count()} cores.",
+        plot=Plot("seconds", "seconds a step", "devices"),
+    )
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    command.main("scaling", measure, Options)

@@ -16,27 +16,28 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from jax.experimental.sparse import BCSR
 
-from experiments.latency import Latency, in_turns
+from experiments.benchmarks import command
+from experiments.benchmarks.plots import Plot
+from experiments.benchmarks.results import Column, Table
+from experiments.latency import in_turns
 from experiments.report import describe_environment
 from jaxmtl import compact, pruning, sparse
 from jaxmtl.compact import Chain, Layer
 
-DENSE = "dense"
+DENSE, NEURONS = "dense", "neuron ticket, made small"
 NEURONS_TARGET = 2.5
 """How many times as fast as dense neuron tickets shall be at the largest batch."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(command.Output):
     """What to time.
 
     Attributes:
@@ -52,6 +53,17 @@ class Options:
     density: float = 0.2
     batches: tuple[int, ...] = (1, 32, 1024)
     repeats: int = 100
+
+
+QUICK = Options(batches=(1, 1024), repeats=10)
+COLUMNS = (
+    Column("contender", "contender"),
+    Column("median", "median, ms", ".3f", 1e3),
+    Column("p99", "p99", ".3f", 1e3),
+    Column("best", "fastest", ".3f", 1e3),
+    Column("dense_to_median", "dense / median", ".2f"),
+    Column("dense_to_best", "dense / fastest", ".2f"),
+)
 
 
 def make_layers(options: Options, seed: int = 0) -> list[Layer]:
@@ -165,6 +177,9 @@ def by_onnxruntime(layers: list[Layer], vector: np.ndarray) -> Callable[[], obje
     return lambda: session.run(None, {"x": vector})[0][:, 0]
 
 
+PEERS = {"torch": by_torch, "onnxruntime": by_onnxruntime}
+
+
 def contenders(options: Options, batch: int) -> dict[str, Callable[[], object]]:
     """Name -> a call that scores a batch; all of one ticket agree on its logits."""
     layers = make_layers(options)
@@ -184,56 +199,53 @@ def contenders(options: Options, batch: int) -> dict[str, Callable[[], object]]:
         f"weight ticket, chosen ({' '.join(forms)})": lambda: chosen(vector),
         "weight ticket, all CSR": lambda: every_csr(vector),
         "weight ticket, XLA's BCSR": lambda: xla_sparse(given),
-        "neuron ticket, made small": lambda: small(given),
+        NEURONS: lambda: small(given),
     }
-    for name, make in {"torch": by_torch, "onnxruntime": by_onnxruntime}.items():
-        try:
+    for name, make in PEERS.items():
+        with contextlib.suppress(ImportError):
             runs[f"dense in {name}"] = make(layers, vector)
-        except ImportError:
-            print(f"{name} is not installed: pip install -e '.[serving-peers]'")
     return runs
 
 
-def show(batch: int, times: dict[str, Latency]) -> None:
-    """Prints a line for each contender."""
-    dense = times[DENSE]
-    for name, latency in times.items():
-        print(
-            f"{batch:>6,}  {name:<46} {latency.median:>9.3f} {latency.p99:>9.3f}"
-            f" {latency.best:>9.3f} {dense.median / latency.median:>7.2f}x"
-            f" {dense.best / latency.best:>7.2f}x",
-            flush=True,
-        )
-
-
-def main(options: Options) -> None:
-    """Prints a table for each batch size."""
+def measure(options: Options) -> Iterator[Table]:
+    """Yields a table for each batch size."""
     with contextlib.suppress(ImportError):
         import torch
 
         torch.set_num_threads(describe_environment()["threads"])
-    environment = describe_environment() | {"load": round(os.getloadavg()[0], 1)}
-    print(", ".join(f"{key} {value}" for key, value in environment.items()))
-    print(
-        f"a net of {options.inputs}-{'-'.join(map(str, options.hidden))}-1, tickets of"
-        f" {options.density:.0%}; up to {options.repeats} calls in turns, ms; how many"
-        " times as fast as dense, by the medians and by the fastest calls\n"
-    )
-    print(
-        f"{'batch':>6}  {'':<46} {'median':>9} {'p99':>9} {'fastest':>9} {'':>8}"
-        f" {'':>8}"
-    )
-    times = {}
     for batch in options.batches:
         times = in_turns(contenders(options, batch), options.repeats)
-        show(batch, times)
-    ratio = times[DENSE].median / times["neuron ticket, made small"].median
-    verdict = "met" if ratio >= NEURONS_TARGET else "missed"
-    print(
-        f"\nneuron tickets at batch {options.batches[-1]:,}: {ratio:.2f}x as fast as"
-        f" dense, target {NEURONS_TARGET}x: {verdict}"
-    )
+        notes = [
+            f"{name} is not installed: pip install -e '.[serving-peers]'"
+            for name in PEERS
+            if f"dense in {name}" not in times
+        ]
+        dense = times[DENSE]
+        records = [
+            {"batch": batch, "contender": name}
+            | {n: ms / 1e3 for n, ms in latency._asdict().items()}
+            | {"dense_to_median": dense.median / latency.median}
+            | {"dense_to_best": dense.best / latency.best}
+            for name, latency in times.items()
+        ]
+        if batch == options.batches[-1]:
+            ratio = dense.median / times[NEURONS].median
+            verdict = "met" if ratio >= NEURONS_TARGET else "missed"
+            notes.append(
+                f"neuron tickets: {ratio:.2f}x as fast as dense, target"
+                f" {NEURONS_TARGET}x: {verdict}"
+            )
+        widths = "-".join(map(str, (options.inputs, *options.hidden, 1)))
+        yield Table(
+            f"Scoring {batch:,} rows at once",
+            COLUMNS,
+            records,
+            lead=f"A net of {widths}, tickets of {options.density:.0%}; up to"
+            f" {options.repeats} calls in turns.",
+            notes=notes,
+            plot=Plot("median", "seconds, median", "contender"),
+        )
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    command.main("serving", measure, Options)

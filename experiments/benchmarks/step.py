@@ -1,7 +1,7 @@
 """A training step by number of ids: row-sparse tables against dense Adam, in one run.
 
     python -m experiments.benchmarks.step
-    python -m experiments.benchmarks.step --tables adam --out step.json
+    python -m experiments.benchmarks.step --tables adam --out benchmarks
 
 MMoE at the DCRNN paper's shape (`mmoe_contenders`): 20 fields over one stack of tables
 of width 32, 8 experts of 128 and 64, two tasks, batches of 1,024. The rival trains the
@@ -15,28 +15,27 @@ of the compiled scan, and how far the process's resident memory rose during one.
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
-import tyro
 
-from experiments.benchmarks import dense, mmoe_contenders
+from experiments.benchmarks import command, dense, mmoe_contenders
 from experiments.benchmarks.mmoe_contenders import Log, make_log, on_device
-from experiments.report import describe_environment
+from experiments.benchmarks.plots import Plot
+from experiments.benchmarks.results import Column, Table
 from jaxmtl import row_optim
-from jaxmtl.train import dense_masks, make_epoch, make_gates, make_init
+from jaxmtl.train import dense_masks, epoch_program, make_gates, make_init
 
 FLAT, TARGET = (100_000, 10_000_000), 1.25
 """Between these numbers of ids a step shall grow by less than the target."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(command.Output):
     """What to time.
 
     Attributes:
@@ -47,7 +46,6 @@ class Options:
       batch: rows a step.
       steps: of one timed scan.
       repeats: timed scans; the median counts, compilation does not.
-      out: a JSON file for the numbers.
     """
 
     vocabularies: tuple[int, ...] = (10_000, 100_000, 1_000_000, 10_000_000)
@@ -57,7 +55,21 @@ class Options:
     batch: int = 1024
     steps: int = 20
     repeats: int = 10
-    out: Path | None = None
+
+
+QUICK = Options((10_000, 100_000), ("uniform",), steps=5, repeats=5)
+MILLISECONDS, MEGABYTES = 1e3, 1e-6
+COLUMNS = (
+    Column("ids", "ids", ".0e"),
+    Column("seconds", "ours, ms", ".1f", MILLISECONDS),
+    Column("least_seconds", "least", ".1f", MILLISECONDS),
+    Column("growth", "growth", ".2f"),
+    Column("table_bytes", "rows, MB", ",.1f", MEGABYTES),
+    Column("temporary_bytes", "XLA temp", ",.1f", MEGABYTES),
+    Column("resident_rise_bytes", "RSS rise", ",.1f", MEGABYTES),
+    Column("dense_seconds", "dense, ms", ".1f", MILLISECONDS),
+    Column("dense_to_ours", "× ours", ".1f"),
+)
 
 
 class Contender(NamedTuple):
@@ -79,8 +91,8 @@ def row_sparse(log: Log, tables: row_optim.Name) -> Contender:
     masks, (rows, order) = dense_masks(setup, state.net), on_device(log)
     (kind,) = setup.kinds
     given = masks, make_gates(setup, state.net, masks), rows, {kind: order}
-    epoch = make_epoch(setup)
-    return _contender(epoch.func, epoch.args, state, given)
+    program = epoch_program(setup.structure())
+    return _contender(program, (setup.numbers(),), state, given)
 
 
 def dense_adam(log: Log) -> Contender:
@@ -122,7 +134,7 @@ def resident_rise(run: Callable[[], None]) -> int | None:
         return None
 
 
-def milliseconds(
+def seconds_a_step(
     runs: Sequence[Callable[[], None]], steps: int, repeats: int
 ) -> np.ndarray:
     """[2, runs]: median and minimum time of a step of each run, without compilation.
@@ -135,10 +147,27 @@ def milliseconds(
             started = time.perf_counter()
             run()
             times[repeat, number] = time.perf_counter() - started
-    return 1e3 / steps * np.stack([np.median(times, axis=0), np.min(times, axis=0)])
+    return np.stack([np.median(times, axis=0), np.min(times, axis=0)]) / steps
 
 
-def measure(options: Options, draw: str) -> list[dict]:
+def measure(options: Options) -> Iterator[Table]:
+    """Yields a table for each draw."""
+    for draw in options.draws:
+        records = measure_draw(options, draw)
+        by_ids = {record["ids"]: record for record in records}
+        flat = [verdict(*map(by_ids.get, FLAT))] if set(FLAT) <= set(by_ids) else []
+        yield Table(
+            f"A training step by number of ids, {draw}",
+            COLUMNS,
+            records,
+            lead=f"Tables under {options.tables}; median of {options.repeats} scans of"
+            f" {options.steps} steps of {options.batch:,} rows, a step.",
+            notes=flat,
+            plot=Plot("seconds", "seconds a step", "ids"),
+        )
+
+
+def measure_draw(options: Options, draw: str) -> list[dict]:
     """A record for each number of ids."""
     logs = [
         make_log(ids, draw, options.batch, options.steps)
@@ -153,14 +182,15 @@ def measure(options: Options, draw: str) -> list[dict]:
         contender.run()  # what the first run allocates for good is no rise
         rises.append(resident_rise(contender.run))
     runs = [contender.run for contender in (*ours, *rivals)]
-    medians, minima = milliseconds(runs, options.steps, options.repeats).tolist()
+    medians, minima = seconds_a_step(runs, options.steps, options.repeats).tolist()
     records = [
         {
             "ids": ids,
             "draw": draw,
             "table_bytes": 4 * mmoe_contenders.DIM * ids,
-            "milliseconds": median,
-            "least_milliseconds": least,
+            "seconds": median,
+            "least_seconds": least,
+            "growth": median / medians[0],
             "temporary_bytes": contender.temporaries,
             "resident_rise_bytes": rise,
         }
@@ -168,27 +198,15 @@ def measure(options: Options, draw: str) -> list[dict]:
             options.vocabularies, ours, medians, minima, rises, strict=False
         )
     ]
-    for number, ms in zip(few, medians[len(ours) :], strict=True):
-        records[number]["dense_milliseconds"] = ms
+    for number, seconds in zip(few, medians[len(ours) :], strict=True):
+        records[number]["dense_seconds"] = seconds
+        records[number]["dense_to_ours"] = seconds / medians[number]
     return records
-
-
-def show(record: dict, first: dict) -> None:
-    """Prints a record's line."""
-    megabytes = lambda n: f"{'–' if n is None else f'{n / 1e6:,.1f}':>9}"
-    ours, rival = record["milliseconds"], record.get("dense_milliseconds")
-    growth = ours / first["milliseconds"]
-    line = f"{record['ids']:>8.0e}  {record['draw']:<8} {ours:>8.1f} {growth:>6.2f}x"
-    for name in ("table_bytes", "temporary_bytes", "resident_rise_bytes"):
-        line += megabytes(record[name])
-    print(line + (f" {rival:>8.1f} {rival / ours:>5.1f}x" if rival else ""), flush=True)
 
 
 def verdict(few: dict, many: dict) -> str:
     """Whether the step stays flat between two numbers of ids."""
-    median, least = (
-        many[name] / few[name] for name in ("milliseconds", "least_milliseconds")
-    )
+    median, least = (many[name] / few[name] for name in ("seconds", "least_seconds"))
     return (
         f"{median:.2f}x (of the minima {least:.2f}x) from {few['ids']:.0e} to"
         f" {many['ids']:.0e} ids, target {TARGET}x:"
@@ -196,31 +214,5 @@ def verdict(few: dict, many: dict) -> str:
     )
 
 
-def main(options: Options) -> None:
-    """Prints a line for each draw and vocabulary; writes all of it where asked."""
-    environment, records = describe_environment(), []
-    print(", ".join(f"{key} {value}" for key, value in environment.items()))
-    print(
-        f"tables under {options.tables}; median of {options.repeats} scans of"
-        f" {options.steps} steps, ms a step; memory in MB\n"
-    )
-    print(
-        f"{'ids':>8}  {'draw':<8} {'ours':>8} {'growth':>7}"
-        f"{'a table':>9}{'XLA temp':>9}{'RSS rise':>9} {'dense':>8}  ratio"
-    )
-    for draw in options.draws:
-        found = measure(options, draw)
-        for record in found:
-            show(record, found[0])
-        by_ids = {record["ids"]: record for record in found}
-        if set(FLAT) <= set(by_ids):
-            print(f"{draw}: {verdict(*(by_ids[ids] for ids in FLAT))}", flush=True)
-        records += found
-    if options.out:
-        about = dataclasses.asdict(options) | {"out": str(options.out)}
-        text = {"environment": environment, "options": about, "records": records}
-        options.out.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    command.main("step", measure, Options)
