@@ -1,12 +1,11 @@
 """Embedding tables whose step costs the batch and not the vocabulary.
 
-All vocabularies stand below each other in one stacked array, so a batch needs
-one gather and one scatter whatever its number of fields. A row and what its optimiser
-(`jaxmtl.row_optim`) remembers of it lie side by side: a large table is read and written
-at random places of memory, and the number of those is what a step waits for. A loss is
-differentiated with respect to the gathered rows; repeated ids are summed; only what the
-batch touched is written. A second stack of another width can hold one task's own view
-(LT4REC, multi-view).
+All vocabularies stand below each other in one stacked array, so the number of fields
+costs nothing. A row and what its optimiser (`jaxmtl.row_optim`) remembers of it are one
+line of it: a step waits for memory at random places, and so there is one place an id
+and not one for each moment. A loss is differentiated with respect to the gathered rows;
+repeated ids are summed; only what the batch touched is written. A second stack of
+another width can hold one task's own view (LT4REC, multi-view).
 """
 
 from __future__ import annotations
@@ -67,17 +66,34 @@ class Table:
         """float32 [vocabulary, dim], the embeddings alone; a copy."""
         return self.packed[:, : self.dim]
 
-    def unpack(self, packed: Array) -> Block:
-        """Some lines of the table, [n, width], as rows and slots."""
-        names = [name for name, _ in self.widths]
-        ends = np.cumsum([self.dim, *(width for _, width in self.widths)])
-        rows, *slots = jnp.split(packed, ends[:-1], axis=1)
+    @property
+    def _spans(self) -> list[slice]:
+        """Columns of the rows, then of each slot."""
+        ends = np.cumsum([0, self.dim, *(width for _, width in self.widths)]).tolist()
+        return [slice(*span) for span in itertools.pairwise(ends)]
+
+    def unpack(self, lines: Array) -> Block:
+        """Lines of the table, [n, width], as rows and slots.
+
+        Gathered from place to same place: arithmetic on slices of lines would be
+        scalar code on a CPU, up to ten times slower (XLA of JAX 0.10).
+        """
+        places, names = jnp.arange(len(lines)), [name for name, _ in self.widths]
+        rows, *slots = (
+            lines.at[places, span].get(mode="promise_in_bounds") for span in self._spans
+        )
         return Block(rows, dict(zip(names, slots, strict=True)))
 
-    def pack(self, block: Block) -> Array:
-        """Rows and slots as lines of the table; inverts `unpack`."""
-        slots = (block.slots[name] for name, _ in self.widths)
-        return jnp.concatenate([block.rows, *slots], axis=1)
+    def put(self, ids: Array, block: Block) -> Table:
+        """The table with rows and slots at some ids, where these are in range.
+
+        Part by part, for the same reason: a concatenation would be computed value by
+        value. Lines that were just read are in a cache, so that this costs little.
+        """
+        packed, slots = self.packed, (block.slots[name] for name, _ in self.widths)
+        for span, part in zip(self._spans, (block.rows, *slots), strict=True):
+            packed = packed.at[ids, span].set(part, mode="drop")
+        return dataclasses.replace(self, packed=packed)
 
 
 def vocabulary_rows(schema: Schema) -> int:
@@ -249,12 +265,11 @@ def update(
     summed = jnp.zeros_like(gradients).at[owners].add(gradients, mode="drop")
     updates = table.updates + jnp.any(owns)
     directions, slots = optimiser.update(summed, block.slots, updates)
-    # What is scattered depends on what was gathered from the same array: that is what
-    # lets XLA update it in place inside a scan.
-    lines = table.pack(Block(block.rows - learning_rate * directions, slots))
-    target = jnp.where(owns, ids, size)
-    packed = table.packed.at[target].set(lines, mode="drop")
-    return dataclasses.replace(table, packed=packed, updates=updates, owner=owner)
+    # What is put depends on what was gathered from the same array: that is what lets
+    # XLA update it in place inside a scan.
+    block = Block(block.rows - learning_rate * directions, slots)
+    table = table.put(jnp.where(owns, ids, size), block)
+    return dataclasses.replace(table, updates=updates, owner=owner)
 
 
 def settle(
@@ -269,17 +284,11 @@ def settle(
     vocabulary = len(table.packed)
     size = min(vocabulary, 4096)
 
-    def settle_some(number: Array, packed: Array) -> Array:
-        # The last slice begins in the one before: settled rows stay as they are.
-        start = jnp.minimum(number * size, vocabulary - size)
-        lines = jax.lax.dynamic_slice_in_dim(packed, start, size)
-        block = table.unpack(lines)
-        block = _catch_up(optimiser, block, table.updates, learning_rate)
-        return jax.lax.dynamic_update_slice_in_dim(packed, table.pack(block), start, 0)
+    def settle_some(number: Array, table: Table) -> Table:
+        ids = number * size + jnp.arange(size, dtype=jnp.int32)
+        return table.put(ids, read(optimiser, table, ids, learning_rate))
 
-    steps = -(-vocabulary // size)
-    packed = jax.lax.fori_loop(0, steps, settle_some, table.packed)
-    return dataclasses.replace(table, packed=packed)
+    return jax.lax.fori_loop(0, -(-vocabulary // size), settle_some, table)
 
 
 def _catch_up(

@@ -84,7 +84,7 @@ def whole(setup, tree):
 def arrays(setup, state, losses):
     """What two trainings must agree on, by name."""
     state = whole(setup, state)
-    tables = {n: t.unpack(t.packed) for n, t in state.tables.items()}
+    tables = {n: t.unpack(jnp.asarray(t.packed)) for n, t in state.tables.items()}
     tree = {"state": state._replace(tables=tables), "losses": losses}
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
@@ -132,13 +132,17 @@ def shapes(setup):
 
 
 def train_on_devices(folder):
-    for name, setup in {"lt4rec": LT4REC, "dcrnn": DCRNN}.items():
-        for bits, steps, counts in ((32, 10, (1, 8)), (64, 50, (1, 2, 8))):
-            jax.config.update("jax_enable_x64", bits == 64)
-            for devices in counts:
-                there = on_mesh(setup, devices)
-                found = arrays(there, *train(there, steps))
-                write(folder / f"{name}-float{bits}-{devices}.npz", found)
+    trainings = (
+        ("lt4rec", LT4REC, 32, 10, (1, 8)),
+        ("lt4rec", LT4REC, 64, 50, (1, 2, 8)),
+        ("dcrnn", DCRNN, 64, 50, (1, 2, 8)),
+    )
+    for name, setup, bits, steps, counts in trainings:
+        jax.config.update("jax_enable_x64", bits == 64)
+        for devices in counts:
+            there = on_mesh(setup, devices)
+            found = arrays(there, *train(there, steps))
+            write(folder / f"{name}-float{bits}-{devices}.npz", found)
     for devices in (1, 8):
         setup = on_mesh(LT4REC, devices)
         progress = Folder(folder / "progress", setup).restore()

@@ -7,7 +7,7 @@ import pytest
 from conftest import make_rows, make_setup
 from oracles import mlp
 
-from jaxmtl import masks, sharing
+from jaxmtl import masks, models, sharing
 from jaxmtl.alignment import make_alignment
 from jaxmtl.models.crossing import Crossing
 from jaxmtl.models.shared_trunk import SharedTrunk
@@ -146,3 +146,15 @@ def test_a_batch_without_rows_of_a_task_has_no_cosine(snapshot, task_masks):
 def test_a_task_the_net_does_not_train_is_refused():
     with pytest.raises(ValueError, match=r"\['like'\] are not among the tasks"):
         make_alignment(SETUP, ("click", "like"))
+
+
+def test_tasks_that_learn_through_one_another_have_no_gradient_each():
+    funnel = make_setup(
+        tasks=("click", "like"),
+        architecture=models.Esmm((4,)),
+        spaces="product",
+        summed=True,
+        masked=False,
+    )
+    with pytest.raises(ValueError, match="esmm learns a task through those before it"):
+        make_alignment(funnel, ("click", "like"))

@@ -68,6 +68,14 @@ def test_saving_again_replaces(tmp_path, trained):
     assert_same_bits(checkpoint.restore(tmp_path / "kept", SETUP)[0], other)
 
 
+def test_saving_clears_away_what_a_killed_save_left(tmp_path, trained):
+    left = tmp_path / "kept.orbax-checkpoint-tmp-7"
+    left.mkdir()
+    (left / "half").write_bytes(b"written")
+    checkpoint.save(tmp_path / "kept", *trained)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
 def test_missing_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match="checkpoint .*nowhere cannot be read.*not fo"):
         checkpoint.restore(tmp_path / "nowhere", SETUP)

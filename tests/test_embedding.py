@@ -37,7 +37,7 @@ def make_table(dim=3, seed=0):
 
 def arrays(table):
     """What a step may change of a table, by name; the scratch space is none of it."""
-    rows, slots = table.unpack(table.packed)
+    rows, slots = table.unpack(jnp.asarray(table.packed))
     return jax.device_get({"rows": rows, **slots})
 
 

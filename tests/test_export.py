@@ -325,6 +325,17 @@ def test_the_command_names_file_row_and_column_of_a_bad_value(
     assert "no column 'last_item'" in capsys.readouterr().err
 
 
+def test_the_command_refuses_a_file_without_a_row(exported, tmp_path, capsys):
+    columns = make_schema(), ROWS._replace(ids=ROWS.ids[:0], numeric=ROWS.numeric[:0])
+    pq.write_table(as_table(*columns), tmp_path / "none.parquet")
+    (tmp_path / "none.csv").write_text("user,item,tags,last_item,hour\n")
+    for name in ("none.parquet", "none.csv"):
+        rows, out = str(tmp_path / name), tmp_path / "scores.csv"
+        assert score.main([str(exported[0]), rows, "--out", str(out)]) == 1
+        assert f"{name} holds no row" in capsys.readouterr().err
+        assert not out.exists()
+
+
 def test_serving_imports_nothing_that_trains(exported, files, tmp_path):
     folder, _ = exported
     code = (

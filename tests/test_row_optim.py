@@ -305,8 +305,8 @@ def test_settling_reaches_every_row_of_a_table_cut_into_slices():
     last = jnp.asarray(rng.integers(1, 50, (size, 1)), jnp.float32)
     slots = {"mean": jnp.ones_like(rows), "square": rows**2, "last": last}
     now, table = jnp.array(60), embedding.make_table(step, rows)
-    packed = table.pack(embedding.Block(rows, slots))
-    table = dataclasses.replace(table, packed=packed, updates=now)
+    table = table.put(jnp.arange(size), embedding.Block(rows, slots))
+    table = dataclasses.replace(table, updates=now)
     found = embedding.settle(step, table, rate)
     path, caught_up = step.catch_up(slots, now)
     assert_close(found.rows, rows - rate * path, rtol=1e-5, atol=1e-6)

@@ -80,9 +80,15 @@ def assert_same(got, expected, tolerance):
         )
 
 
-@pytest.mark.parametrize("model", ["lt4rec", "dcrnn"])
 @pytest.mark.parametrize(
-    ("precision", "devices"), [("float64", 2), ("float64", 8), ("float32", 8)]
+    ("model", "precision", "devices"),
+    [
+        ("lt4rec", "float64", 2),
+        ("lt4rec", "float64", 8),
+        ("lt4rec", "float32", 8),
+        ("dcrnn", "float64", 2),
+        ("dcrnn", "float64", 8),
+    ],
 )
 def test_devices_split_a_training_without_a_trace(results, model, precision, devices):
     """Of all losses, parameters and moments after 100 steps, 20 in float32."""

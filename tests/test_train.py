@@ -95,7 +95,7 @@ def kernels(tree):
 
 def rows_of(table):
     """What a step may change of a table's rows, by name: not the scratch space."""
-    rows, slots = table.unpack(table.packed)
+    rows, slots = table.unpack(jnp.asarray(table.packed))
     return jax.device_get({"rows": rows, **slots})
 
 

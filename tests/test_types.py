@@ -75,6 +75,16 @@ def test_schema_finds_tasks_and_columns_by_name():
             "task 'click' lives in space 'click'",
         ),
         (
+            {
+                "tasks": (
+                    Task("click"),
+                    Task("watch", space="a"),
+                    Task("a", space="watch"),
+                )
+            },
+            "spaces of .* form a circle",
+        ),
+        (
             {"tasks": (Task("click"), Task("watch"), Task("click"))},
             "a name stands twice",
         ),

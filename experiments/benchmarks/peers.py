@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
@@ -52,7 +53,8 @@ class Options(command.Output):
       repeats: timed blocks of each contender, in turns; compilation does not count.
       seconds: after which ours and a rival stop, if they have three blocks each.
       rivals: whom ours is measured against.
-      memory: gigabytes that one contender may fill.
+      memory: gigabytes that a contender may fill, two at a time; None = half of what
+        the machine has.
     """
 
     ids: tuple[int, ...] = tuple(TARGETS)
@@ -66,7 +68,14 @@ class Options(command.Output):
         "deepctr-torch",
         "torch",
     )
-    memory: float = 12.0
+    memory: float | None = None
+
+    @property
+    def bytes(self) -> float:
+        """What a contender may fill."""
+        if self.memory is not None:
+            return 1e9 * self.memory
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
 
 
 QUICK = Options((100_000,), ("uniform",), steps=5, repeats=3)
@@ -121,7 +130,7 @@ def measure(options: Options) -> Iterator[Table]:
 def compare(options: Options, ids: int, draw: str) -> Iterator[dict]:
     """A record of ours, then one of each rival on the same log."""
     start = lambda name: Apart(
-        functools.partial(make, name, ids, draw, options), 1e9 * options.memory
+        functools.partial(make, name, ids, draw, options), options.bytes
     )
     ours = start(OURS)
     records, blocks = [], []
@@ -173,7 +182,7 @@ def ratios(pairs: np.ndarray) -> dict[str, float]:
 
 def _missing(name: str, failure: str) -> str:
     if "ModuleNotFoundError" in failure or "ImportError" in failure:
-        return f"not installed: pip install {name}"
+        return f"not installed ({failure}): pip install {name}"
     return failure
 
 
