@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import get_args
 
+import contender
 import jax
 import numpy as np
 import pytest
@@ -110,16 +111,10 @@ def test_target_is_judged_by_the_peers_that_ran_or_ran_out_of_memory(found, says
     assert [note.split(": ")[-1] for note in notes] == [says] * (says is not None)
 
 
-def adding(numbers):
-    """A contender that `Apart` can make; module level, so that it pickles."""
-    array = np.ones(numbers)
-    return lambda: array.sum(), numbers
-
-
 def test_a_contender_that_runs_out_of_memory_says_so_and_the_others_go_on():
-    small = apart.Apart(functools.partial(adding, 10), 4e9)
+    small = apart.Apart(functools.partial(contender.make, 10), 4e9)
     with pytest.raises(apart.Failed, match="out of memory"):
-        apart.Apart(functools.partial(adding, 10**9), 4e9)
+        apart.Apart(functools.partial(contender.make, 10**9), 4e9)
     assert small.about == 10 and small.seconds() > 0
     small.close()
 
@@ -169,7 +164,7 @@ def test_step_times_row_sparse_and_dense_tables():
 )
 def test_memory_taken_and_given_back_shows_as_a_rise():
     size = 200_000_000
-    assert step.resident_rise(lambda: np.ones(size, np.uint8)) > 0.9 * size
+    assert step.resident_rise(lambda: np.ones(size, np.uint8)) > 0.7 * size
     assert step.resident_rise(lambda: None) < 0.1 * size
 
 
@@ -225,7 +220,7 @@ def test_crnn_times_its_forms_and_what_the_algebra_allows(no_torch):
 
 
 def test_roofline_holds_every_kernel_against_a_ceiling():
-    options = roofline.Options(64, 10_000, 1000, (1000,), batch=8, repeats=1)
+    options = roofline.Options((64,), 10_000, 1000, (1000,), batch=8, repeats=1)
     (table,) = roofline.measure(options)
     kernels = [record["kernel"] for record in table.records]
     assert len(kernels) == len(set(kernels)) == 10

@@ -19,6 +19,8 @@ try:
 except ImportError:  # on Windows
     resource = None
 
+PATIENCE = 10.0
+"""Seconds that a process has to end by itself."""
 Run = Callable[[], object]
 Make = Callable[[], tuple[Run, Any]]
 OUT_OF_MEMORY = "out of memory"
@@ -69,7 +71,8 @@ class Apart:
 
     def close(self) -> None:
         """Ends the process."""
-        self._answers.close()
+        self._answers.close()  # it ends where nobody asks any more
+        self._process.join(PATIENCE)
         self._process.terminate()
         self._process.join()
 

@@ -28,8 +28,7 @@ class Plot(NamedTuple):
     Attributes:
       y: key of the number.
       label: what it is, with its unit.
-      x: key of what it is drawn over: numbers give lines on logarithmic axes, names
-        a bar each.
+      x: key of what it is drawn over: numbers give lines, names a bar each.
       by: key of the name that tells lines, or neighbouring bars, apart; may be none.
     """
 
@@ -65,7 +64,11 @@ def _lines(axis: Axes, groups: Mapping[str, Sequence[tuple[float, float]]]) -> N
         colour = COLOURS[number % len(COLOURS)]
         axis.plot(x, y, color=colour, marker="o", ms=4, label=name)
     axis.set_xscale("log")
-    axis.set_yscale("log")
+    heights = [y for points in groups.values() for _, y in points]
+    if min(heights) > 0 and max(heights) > 10 * min(heights):
+        axis.set_yscale("log")
+    else:
+        axis.set_ylim(bottom=0)  # a flat line shall look flat
 
 
 def _bars(axis: Axes, groups: Mapping[str, Sequence[tuple[str, float]]]) -> None:

@@ -5,8 +5,9 @@
 
 A kernel is limited by arithmetic or by memory (Williams, Waterman and Patterson, 2009,
 "Roofline"). The ceilings are the rate of a product of two large float32 matrices, 2n³
-operations, by JAX or NumPy, whoever is faster, and that of copying a large array by all
-threads, each byte read once and written once. What our kernels do is counted so:
+operations, the fastest of some sizes by JAX and NumPy (the largest is not), and that of
+copying a large array by all threads, each byte read once and written once. What our
+kernels do is counted so:
 
 - Pruning n weights: each count of a binary search reads a weight and its mark, 5 bytes;
   how many counts there are is found by the same search in NumPy; the check of `keep`
@@ -25,7 +26,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
 
@@ -54,7 +55,7 @@ class Options(command.Output):
     """What to time.
 
     Attributes:
-      matrix: rows and columns of the large matrices.
+      matrices: rows and columns of the large matrices.
       copied: bytes of the array that is copied.
       weights: how many are pruned, a multiple of 1000.
       ids: of the tables, over all fields.
@@ -62,7 +63,7 @@ class Options(command.Output):
       repeats: timed calls; the median counts, of the ceilings the fastest.
     """
 
-    matrix: int = 3072
+    matrices: tuple[int, ...] = (1024, 2048, 4096)
     copied: int = 512_000_000
     weights: int = 10**7
     ids: tuple[int, ...] = (10**5, 10**7)
@@ -70,7 +71,7 @@ class Options(command.Output):
     repeats: int = 10
 
 
-QUICK = Options(matrix=1024, copied=10**8, weights=10**6, ids=(10**5,), repeats=5)
+QUICK = Options(matrices=(1024,), copied=10**8, weights=10**6, ids=(10**5,), repeats=5)
 COLUMNS = (
     Column("kernel", "kernel"),
     Column("work", "GFLOP or GB", ",.3f", 1e-9),
@@ -100,7 +101,7 @@ class Kernel(NamedTuple):
 def measure(options: Options) -> Iterator[Table]:
     """Yields one table: the ceilings, and the kernels below them."""
     ceilings = {unit: [] for unit in (FLOPS, BYTES)}
-    for kernel in (*products(options.matrix), copying(options.copied)):
+    for kernel in (*products(options.matrices), copying(options.copied)):
         times = [timed(kernel.run, 1)[0] for _ in range(options.repeats)]
         ceilings[kernel.unit].append(_record(kernel, min(times)))
     best = {u: max(r["rate"] for r in found) for u, found in ceilings.items()}
@@ -136,13 +137,16 @@ def kernels(options: Options) -> Iterator[Kernel]:
         yield whole_step(ids, options.batch)
 
 
-def products(n: int) -> Iterator[Kernel]:
+def products(sizes: Sequence[int]) -> Iterator[Kernel]:
     """The product of two square matrices, by JAX and by NumPy."""
-    a = np.random.default_rng(0).random((n, n), np.float32)
-    held, product = jnp.asarray(a), jax.jit(jnp.matmul)
-    name, work = "ceiling: matrix product by", 2 * n**3
-    yield Kernel(f"{name} JAX", FLOPS, work, lambda: product(held, held))
-    yield Kernel(f"{name} NumPy", FLOPS, work, lambda: a @ a)
+    product = jax.jit(jnp.matmul)
+    for n in sizes:
+        a = np.random.default_rng(0).random((n, n), np.float32)
+        by_jax = functools.partial(product, *[jnp.asarray(a)] * 2)
+        by_numpy = functools.partial(np.matmul, a, a)
+        for name, run in {"JAX": by_jax, "NumPy": by_numpy}.items():
+            name = f"ceiling: product of {n:,} × {n:,} by {name}"
+            yield Kernel(name, FLOPS, 2 * n**3, run)
 
 
 def copying(size: int) -> Kernel:
