@@ -2,14 +2,14 @@
 
 A job is a ticket search or a training of one seed, and none needs another one's
 result. What suits depends on the device: small nets leave an accelerator idle, and
-several seeds fill it (`jaxmtl.lanes`); a CPU computes no faster for it, but a process
-for each core is faster than one for all (`experiments.benchmarks.study`).
+several trainings fill it (`jaxmtl.lanes`); a CPU computes no faster for it, but a
+process for each core is faster than one for all (`experiments.benchmarks.study`).
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
+import operator
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,7 +32,7 @@ MOST_PROCESSES = 8
 
 
 class Job(NamedTuple):
-    """What is trained or searched, and its seed; jobs of one `what` fit one program."""
+    """What is trained or searched, and its seed."""
 
     what: Any
     seed: int
@@ -58,13 +58,20 @@ class Crew:
         self._how, self._processes = how, processes
         self._workers: Workers | None = None
 
-    def do(self, work: Work, jobs: Sequence[Job], data: Dataset) -> None:
+    def do(
+        self,
+        work: Work,
+        jobs: Sequence[Job],
+        data: Dataset,
+        program: Callable[[Job], Any] = operator.attrgetter("what"),
+    ) -> None:
         """Does all of the jobs.
 
         Args:
           work: a function of a module, since other processes call it too.
-          jobs: in the order they are begun; those of one `what` side by side.
+          jobs: in the order they are begun.
           data: the log.
+          program: the same for jobs that fit one program.
 
         Raises:
           Stopped: a signal asked for it; what is under way was saved.
@@ -76,9 +83,9 @@ class Crew:
         if self._how == "processes":
             self._hand_out(work, jobs, data)
         elif self._how == "program":
-            for _, group in itertools.groupby(jobs, key=lambda job: job.what):
+            for group in _grouped(jobs, program):
                 stopping.check()
-                self._together(work, list(group), data)
+                self._together(work, group, data)
         else:
             for job in jobs:
                 stopping.check()
@@ -105,6 +112,18 @@ class Crew:
         if self._workers is not None:
             self._workers.close()
             self._workers = None
+
+
+def _grouped(jobs: Sequence[Job], key: Callable[[Job], Any]) -> list[list[Job]]:
+    """The jobs by key, in the order of their first; keys need not be hashable."""
+    keys, groups = [], []
+    for job in jobs:
+        mine = key(job)
+        if mine not in keys:
+            keys.append(mine)
+            groups.append([])
+        groups[keys.index(mine)].append(job)
+    return groups
 
 
 def choose(how: How, processes: int, trainings: int, devices: int) -> tuple[How, int]:

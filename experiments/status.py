@@ -24,7 +24,8 @@ class Status(NamedTuple):
 
     Attributes:
       name: of the study.
-      rows: module -> the seeds that are finished, and the seconds they took.
+      rows: module -> how many of its trainings are finished, and their seconds.
+      kind: what is counted, seeds of a study or trainings of a tuning.
       searches: ticket searches finished.
       plan: what its last process announced: `trainings`, `done`, `now`, `seeds`,
         `started`, `updated`; empty before it announced anything.
@@ -32,7 +33,8 @@ class Status(NamedTuple):
     """
 
     name: str
-    rows: dict[str, tuple[list[int], float]]
+    rows: dict[str, tuple[int, float]]
+    kind: str
     searches: int
     plan: dict[str, Any]
     holder: str | None
@@ -47,16 +49,19 @@ def read(folder: Path) -> Status:
     if not (folder / CONFIG).exists():
         raise ValueError(f"{folder}: no {CONFIG} in it, so it is no work directory")
     config = read_json(folder / CONFIG)
-    finished: dict[str, list[dict]] = {module: [] for module in config["rows"]}
-    for path in sorted(folder.glob("rows/*/seed*/seed.json")):
-        finished.setdefault(path.parts[-3], []).append(read_json(path))
-    rows = {
-        module: (sorted(s["seed"] for s in seeds), sum(s["seconds"] for s in seeds))
-        for module, seeds in finished.items()
-    }
+    is_study = "name" in config
+    files = (
+        "rows/*/seed*/seed.json" if is_study else "trials/*/trial*/anchor*/seed*.json"
+    )
+    seconds: dict[str, list[float]] = {module: [] for module in config["rows"]}
+    for path in sorted(folder.glob(files)):
+        module = path.relative_to(folder).parts[1]
+        seconds.setdefault(module, []).append(read_json(path)["seconds"])
+    rows = {module: (len(spent), sum(spent)) for module, spent in seconds.items()}
     plan = read_json(folder / PLAN) if (folder / PLAN).exists() else {}
     searches = len(list(folder.glob("tickets/*/seed*/ticket.json")))
-    return Status(config["name"], rows, searches, plan, holder(folder))
+    name, kind = (config["name"], "seeds") if is_study else ("tuning", "trainings")
+    return Status(name, rows, kind, searches, plan, holder(folder))
 
 
 def to_text(status: Status, now: float) -> str:
@@ -70,7 +75,7 @@ def to_text(status: Status, now: float) -> str:
     of = f" of {total}" if total else ""
     columns = [
         ["row", *status.rows],
-        ["seeds done", *(f"{len(seeds)}{of}" for seeds, _ in status.rows.values())],
+        [f"{status.kind} done", *(f"{done}{of}" for done, _ in status.rows.values())],
         ["time", *(_clock(seconds) for _, seconds in status.rows.values())],
     ]
     lines = [

@@ -105,26 +105,24 @@ def search_tickets(
     todo: Sequence[tuple[Config, int]], data: Dataset, crew: Crew
 ) -> None:
     """Makes all distinct searches, of configurations and seeds, not made yet."""
-    expect_tickets(todo, data, crew.workdir, crew.monitor)
-    crew.do(_search, _missing(todo, data, crew.workdir), data)
+    missing = missing_searches(todo, data, crew.workdir)
+    expect_searches(missing, crew.monitor)
+    crew.do(_search, missing, data)
 
 
-def expect_tickets(
-    todo: Sequence[tuple[Config, int]], data: Dataset, workdir: Path, monitor: Monitor
-) -> None:
-    """Announces the trainings of all distinct searches not made yet."""
-    missing = _missing(todo, data, workdir)
-    monitor.expect(sum(job.what[0].pruning.rounds + 1 for job in missing))
+def expect_searches(jobs: Sequence[Job], monitor: Monitor) -> None:
+    """Announces the trainings of `missing_searches`."""
+    monitor.expect(sum(job.what[0].pruning.rounds + 1 for job in jobs))
 
 
-def _missing(
+def missing_searches(
     todo: Sequence[tuple[Config, int]], data: Dataset, workdir: Path
 ) -> list[Job]:
     """A job for each search: the first configuration that needs it, and its task."""
     first: dict[Path, tuple[Config, str]] = {}
     found: dict[Path, Job] = {}
     for config, seed in todo:
-        for task in _ticket_tasks(config, data):
+        for task in ticket_tasks(config, data):
             where = ticket_cache.missing(workdir, config, data, task, seed)
             if where is not None:
                 what = first.setdefault(where.parent, (config, task))
@@ -145,11 +143,12 @@ def find_tickets(
     """Task -> its ticket, for the tasks whose masks the configuration prunes."""
     return {
         task: ticket_cache.get(workdir, config, data, task, seed, monitor)
-        for task in _ticket_tasks(config, data)
+        for task in ticket_tasks(config, data)
     }
 
 
-def _ticket_tasks(config: Config, data: Dataset) -> tuple[str, ...]:
+def ticket_tasks(config: Config, data: Dataset) -> tuple[str, ...]:
+    """The tasks whose tickets a row needs."""
     return task_names(config, data.schema) if _is_masked(config) else ()
 
 

@@ -7,13 +7,14 @@ python -m experiments.run lt4rec.table2 --tuned tuned.json
 What is tried stands in `experiments.search_space`. A trial's objective is the mean
 over anchors and tuning seeds of the regret on validation, itself a mean over the row's
 tasks, of the one snapshot that would be served. The test split is never read, and no
-tuning seed is ever reported. Finished trials are kept in the work directory, so that a
-repeated command goes on; Optuna's dashboard opens its `optuna.journal`.
+tuning seed is ever reported. Finished trainings are kept in the work directory, so that
+a repeated command goes on; Optuna's dashboard opens its `optuna.journal`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import shlex
 import sys
@@ -25,7 +26,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments import ablation, run, search_space, sources, stopping
+from experiments import ablation, crew, run, search_space, sources, stopping, trials
 from experiments.ablation import Ablation, Preset
 from experiments.config import Config, DataConfig, as_json
 from experiments.monitor import Monitor
@@ -33,7 +34,7 @@ from experiments.rendering import grid
 from experiments.report import describe_environment
 from experiments.search_space import SearchSpace
 from experiments.setup import check_trainable, not_applicable
-from experiments.trials import Job, Store, best, run_trials
+from experiments.trials import Job, Store, Trial
 from experiments.tuned import Settings
 from experiments.workdir import claim, write_json
 from jaxmtl.data.store import Dataset
@@ -50,10 +51,16 @@ class Options:
     Attributes:
       config: the experiment.
       search: the ranges.
+      together: whether trainings go on `in_turn`, in several `processes`, or those
+        that fit one program in one `program`, as trials of a row do; `auto` takes
+        processes on a CPU and the program on an accelerator.
+      processes: how many; 0 = one for each core, at most 8.
     """
 
     config: Annotated[Config, tyro.conf.arg(name="")]
     search: SearchSpace = SearchSpace()
+    together: crew.How = "auto"
+    processes: int = 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -111,14 +118,20 @@ def _tune(known: argparse.Namespace, rest: Sequence[str], command: str) -> str:
     workdir = known.workdir or folder
     options, jobs = _make_jobs(known, rest)
     space, resume = options.search, options.config.resume
+    together = crew.choose(
+        options.together,
+        options.processes,
+        trainings=known.trials * known.seeds * len(jobs) * len(known.anchors),
+        devices=options.config.mesh.devices,
+    )
     described = _describe(space, jobs, seeds)
     with claim(workdir, described, resume), stopping.on_signals():
         store, monitor = Store(workdir / "optuna.journal"), Monitor(workdir)
-        try:
-            run_trials(jobs, seeds, store, workdir, monitor)
-        finally:
-            monitor.close()
-    rows = {job.module: _chosen(job, store) for job in jobs}
+        hands = crew.Crew(workdir, monitor, *together)
+        with contextlib.closing(monitor), contextlib.closing(hands):
+            tried = trials.run(jobs, seeds, store, hands)
+    every = [trial for found in tried.values() for trial in found]
+    rows = {job.module: _chosen(job, tried[job.module]) for job in jobs}
     result = {
         "objective": "mean regret on validation of the snapshot that would be served",
         "command": command,
@@ -127,7 +140,7 @@ def _tune(known: argparse.Namespace, rest: Sequence[str], command: str) -> str:
             "trials": known.trials,
             "seeds": list(seeds),
             "anchors": known.anchors,
-            "seconds": round(sum(row["seconds"] for row in rows.values()), 1),
+            "seconds": round(trials.seconds(every), 1),
         },
         "space": {name: d._asdict() for name, d in space.common.items()},
         "rows": rows,
@@ -229,19 +242,17 @@ def _describe(space: SearchSpace, jobs: Sequence[Job], seeds: Sequence[int]) -> 
     return {"space": dataclasses.asdict(space), "seeds": list(seeds), "rows": rows}
 
 
-def _chosen(job: Job, store: Store) -> dict[str, Any]:
+def _chosen(job: Job, tried: Sequence[Trial]) -> dict[str, Any]:
     """What `tuned.json` says of a row: the settings, and all that was tried."""
-    finished = store.finished(job.module)
-    tried = [finished[number] for number in range(len(job.design))]
     try:
-        chosen = best(tried)
+        chosen = trials.best(tried)
     except ValueError as error:
         raise ValueError(f"{job.module}: {error}") from error
     return {
         "settings": chosen.settings,
         "trial": chosen.number,
         "objective": chosen.objective,
-        "seconds": sum(trial.seconds for trial in tried),
+        "seconds": round(trials.seconds(tried), 1),
         "searched": {name: d._asdict() for name, d in job.dimensions.items()},
         "trials": [trial._asdict() | {"objective": trial.objective} for trial in tried],
     }

@@ -234,7 +234,7 @@ def test_status_tells_what_is_done_and_left(command, tmp_path):
     command("lt4rec.s_weight", tmp_path)
     found = status.read(tmp_path)
     assert found.name == "lt4rec.s_weight" and found.holder is None
-    assert found.rows["lt4rec.s_weight"][0] == [0] and found.searches == 2
+    assert found.rows["lt4rec.s_weight"][0] == 1 and found.searches == 2
     assert found.plan["done"] == found.plan["trainings"] == 5
     text = status.to_text(found, now=0)
     assert "1 of 1" in text and "nothing is left" in text
@@ -243,7 +243,8 @@ def test_status_tells_what_is_done_and_left(command, tmp_path):
 def test_status_of_a_study_that_was_stopped():
     plan = {"trainings": 10, "done": 4, "now": "", "seeds": [0, 1]}
     plan |= {"started": 1000.0, "updated": 1400.0}
-    found = status.Status("x", {"x.a": ([0], 61.0), "x.b": ([], 0)}, 1, plan, None)
+    rows = {"x.a": (1, 61.0), "x.b": (0, 0)}
+    found = status.Status("x", rows, "seeds", 1, plan, None)
     text = status.to_text(found, now=9e9)
     assert "1 of 2" in text and "1:01" in text
     assert "4 of 10 trainings in 6:40; about 10:00 left" in text

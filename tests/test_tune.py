@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_experiments import FEED, NET
 
-from experiments import run, sources, study, trials, tune, tuned
+from experiments import (
+    crew,
+    run,
+    sources,
+    status,
+    study,
+    ticket_cache,
+    trials,
+    tune,
+    tuned,
+)
 from experiments.ablation import Row
 from experiments.config import Config
 from experiments.lt4rec import base, base_cvr, s_weight
@@ -168,6 +179,7 @@ def command(cache, tmp_path, capsys):
     def call(*arguments: str) -> tuple[int, str, str]:
         names = list(itertools.takewhile(lambda x: x[:2] != "--", arguments))
         made = ("--data.cache", str(cache), "--workdir", str(tmp_path / "tune"))
+        made += ("--together", "in_turn")
         capsys.readouterr()
         code = tune.main([*names, *TINY, *made, *arguments[len(names) :]])
         return code, *capsys.readouterr()
@@ -183,6 +195,7 @@ def result_of(tmp_path):
         del row["seconds"]
         for trial in row["trials"]:
             del trial["seconds"]
+            trial["searches"] = list(trial["searches"])
     return content
 
 
@@ -276,7 +289,7 @@ def test_a_tuning_that_is_killed_goes_on_and_ends_alike(
     regret = trials._regret
 
     def killed(*arguments):
-        if len(trained) == 5:  # in the middle of the first row's second trial
+        if len(trained) == 5:  # in the middle of a trial
             raise KeyboardInterrupt
         return regret(*arguments)
 
@@ -284,11 +297,13 @@ def test_a_tuning_that_is_killed_goes_on_and_ends_alike(
     code, _, errors = command(*THREE)
     assert code == 130 and "goes on from here" in errors
     assert not (tmp_path / "tune" / "tuned.json").exists()
+    text = status.to_text(status.read(tmp_path / "tune"), now=0)
+    assert text.startswith("tuning: 6 ticket searches kept")
+    assert "trainings done" in text and "the same command goes on" in text
     monkeypatch.setattr(trials, "_regret", regret)
     assert command(*THREE)[:2] == whole[:2]
     assert result_of(tmp_path) == expected
-    # Two whole trials were kept; of the third one training is made again.
-    assert len(trained) == len(calls) + 1 and sorted(set(trained)) == sorted(set(calls))
+    assert sorted(trained) == sorted(calls)  # what was finished is not made again
 
 
 def test_a_finished_tuning_trains_nothing_and_more_trials_only_the_new(
@@ -334,6 +349,46 @@ def test_settings_under_which_training_diverges_are_kept_and_not_chosen(
     assert code == 0 and row["trial"] == 0
     assert [trial["objective"] for trial in row["trials"][1:]] == [None, None]
     assert "at step 3" in row["trials"][1]["error"]
+
+
+def test_a_ticket_search_that_diverges_is_no_trial_s_choice_nor_repeated(
+    command, trained, tmp_path, monkeypatch
+):
+    get, searched = ticket_cache.get, []
+
+    def diverging(workdir, config, *rest):
+        searched.append(config.optimiser.learning_rate)
+        if config.optimiser.learning_rate != 3e-3:
+            raise NonFiniteLoss("the loss of task 'watch' became nan at step 3")
+        return get(workdir, config, *rest)
+
+    monkeypatch.setattr(ticket_cache, "get", diverging)
+    two = ("lt4rec.ticket_cvr", "--trials", "2")
+    code, printed, errors = command(*two)
+    assert code == 0, errors
+    row = result_of(tmp_path)["rows"]["lt4rec.ticket_cvr"]
+    assert row["trial"] == 0 and row["trials"][1]["objective"] is None
+    assert "at step 3" in row["trials"][1]["error"] and len(trained) == 1
+    shutil.rmtree(tmp_path / "tune" / "trials")
+    (tmp_path / "tune" / "optuna.journal").unlink()
+    searched.clear()
+    assert command(*two)[1] == printed and searched == []
+
+
+def test_trials_of_a_row_fit_one_program(cache, command, trained, monkeypatch):
+    groups, together = [], crew.Crew._together
+
+    def watched(self, work, jobs, data):
+        groups.append([job.what for job in jobs])
+        together(self, work, jobs, data)
+
+    monkeypatch.setattr(crew.Crew, "_together", watched)
+    code, _, errors = command(*THREE, "--together", "program")
+    assert code == 0, errors
+    # At each anchor one search a task, and one training a row, for all three trials.
+    assert [len(group) for group in groups] == [3, 3, 3, 3] * 2
+    densities = {config.pruning.final_density for config, _ in groups[0]}
+    assert len(densities) == 3
 
 
 def test_a_row_that_always_diverges_is_named(command, trained, monkeypatch):
@@ -510,6 +565,23 @@ def without_test(monkeypatch):
     monkeypatch.setattr(sources, "load", load)
 
 
+@pytest.mark.parametrize("how", ["processes", "program"])
+def test_tuning_in_processes_or_in_one_program_chooses_alike(how, command, tmp_path):
+    arguments = ("lt4rec.ticket_cvr", "--trials", "2", "--training.epochs", "1")
+    assert command(*arguments)[0] == 0
+    (tmp_path / "tune").rename(tmp_path / "in_turn")
+    code, _, errors = command(*arguments, "--together", how, "--processes", "2")
+    assert code == 0, errors
+    found, expected = (
+        json.loads((tmp_path / name / "tuned.json").read_text())["rows"]
+        for name in ("tune", "in_turn")
+    )
+    for name, row in found.items():
+        for one, other in zip(row["trials"], expected[name]["trials"], strict=True):
+            assert one["searches"].keys() == other["searches"].keys()
+            assert one["regrets"][""] == pytest.approx(other["regrets"][""], rel=1e-4)
+
+
 def test_tuning_reads_no_test_split_and_its_settings_reach_the_table(
     command, cache, tmp_path, without_test, monkeypatch, capsys
 ):
@@ -527,9 +599,7 @@ def test_tuning_reads_no_test_split_and_its_settings_reach_the_table(
     assert code == 0, errors
     assert any(fit.best_epoch < len(fit.history) for fit in fits)
     row = result_of(tmp_path)["rows"][name]
-    found = [
-        regret for trial in row["trials"] for (regret,) in trial["regrets"].values()
-    ]
+    found = [t["regrets"][anchor][0] for anchor in ANCHORS for t in row["trials"]]
     # The objective is the regret of the best epoch, which is the one served.
     assert found == [min(record.regret for record in fit.history) for fit in fits]
     lines = [json.loads(line) for line in (tmp_path / "tune/metrics.jsonl").open()]
