@@ -1,7 +1,7 @@
 """The map over conflict and click rate, in three figures.
 
-Levels with the oracle, paired differences to the single task, and which method is best
-where.
+Levels with the oracle, paired differences to a reference such as the single task, and
+which method is best where.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from experiments.figures import (
 )
 from experiments.statistics import is_significant
 
-BASE = "base"
 STYLES = (
     (ORANGE, "o", "-"),
     (GREEN, "s", "-"),
@@ -40,22 +39,26 @@ STYLES = (
     (BLUE, "D", ":"),
     (VERMILION, "P", "-"),
     (VERMILION, "*", ":"),
+    (ORANGE, "<", ":"),
+    (GREY, ">", ":"),
 )
-"""A colour, marker and line for each method beside the base; no two are alike."""
+"""A colour, marker and line for each method beside the reference; no two are alike."""
 SPREAD = 0.07
 """Of the axis, from the first method's marks to the last one's."""
 
 
-def draw(result: Mapping[str, Any], folder: Path) -> None:
-    """Writes `conflict.png`, `conflict_difference.png` and `conflict_best.png`.
+def draw(result: Mapping[str, Any], folder: Path, name: str) -> list[str]:
+    """Writes the figures of a map; returns the names of their files.
 
     Args:
-      result: the content of `conflict.json`.
+      result: the content of its JSON.
       folder: where to.
+      name: of the JSON, without its ending.
     """
-    _curves(result, folder / "conflict.png", _levels)
-    _curves(result, folder / "conflict_difference.png", _differences)
-    _best(result, folder / "conflict_best.png")
+    _curves(result, folder / f"{name}.png", _levels)
+    _curves(result, folder / f"{name}_difference.png", _differences)
+    _best(result, folder / f"{name}_best.png")
+    return [f"{name}.png", f"{name}_difference.png", f"{name}_best.png"]
 
 
 def _rates(result: Mapping[str, Any]) -> list[float]:
@@ -71,7 +74,7 @@ def _curves(result: Mapping[str, Any], path: Path, panel: Callable) -> None:
     for line, (metric, title) in zip(axes, metrics.items(), strict=True):
         for axis, rate in zip(line, rates, strict=True):
             worlds = [w for w in result["worlds"] if w["click_rate"] == rate]
-            panel(axis, worlds, metric, title)
+            panel(axis, worlds, result["reference"], metric, title)
             axis.set_title(f"click rate {rate:g}", size=10)
             axis.set_xticks([world["conflict"] for world in worlds])
             tidy(axis)
@@ -89,36 +92,42 @@ def _curves(result: Mapping[str, Any], path: Path, panel: Callable) -> None:
     save(figure, path)
 
 
-def _levels(axis: Axes, worlds: Sequence[Mapping], metric: str, title: str) -> None:
+def _levels(
+    axis: Axes, worlds: Sequence[Mapping], reference: str, metric: str, title: str
+) -> None:
     oracle = [world["oracle"][metric] for world in worlds]
     axis.plot(_conflicts(worlds), oracle, color="black", ls="--", lw=1, label="oracle")
-    base = [world["rows"][BASE][metric]["mean"] for world in worlds]
-    axis.plot(_conflicts(worlds), base, color="black", lw=1.6, label=BASE)
-    _methods(axis, worlds, metric, lambda cell: (cell["mean"], cell["ci95"]))
+    level = [world["rows"][reference][metric]["mean"] for world in worlds]
+    axis.plot(_conflicts(worlds), level, color="black", lw=1.6, label=reference)
+    _methods(axis, worlds, reference, metric, lambda cell: (cell["mean"], cell["ci95"]))
     axis.set_ylabel(f"{title} ({BETTER[title.split()[-1]]})")
 
 
 def _differences(
-    axis: Axes, worlds: Sequence[Mapping], metric: str, title: str
+    axis: Axes, worlds: Sequence[Mapping], reference: str, metric: str, title: str
 ) -> None:
-    axis.axhline(0, color="black", lw=1.6, label=BASE)
+    axis.axhline(0, color="black", lw=1.6, label=reference)
 
     def height(cell: Mapping) -> tuple[float | None, Sequence[float] | None]:
-        test = cell.get("vs_base")
-        return (test["difference"], test["ci95"]) if test else (None, None)
+        test = cell.get("difference")
+        return (test["mean"], test["ci95"]) if test else (None, None)
 
-    _methods(axis, worlds, metric, height)
-    axis.set_ylabel(f"{title} minus base ({BETTER[title.split()[-1]]})")
+    _methods(axis, worlds, reference, metric, height)
+    axis.set_ylabel(f"{title} minus {reference}'s ({BETTER[title.split()[-1]]})")
 
 
 def _methods(
-    axis: Axes, worlds: Sequence[Mapping], metric: str, height: Callable
+    axis: Axes,
+    worlds: Sequence[Mapping],
+    reference: str,
+    metric: str,
+    height: Callable,
 ) -> None:
-    names = [name for name in worlds[0]["rows"] if name != BASE]
+    names = [name for name in worlds[0]["rows"] if name != reference]
     x = np.array(_conflicts(worlds))
     offsets = np.linspace(-SPREAD / 2, SPREAD / 2, len(names)) * np.ptp(x)
     for name, offset, (colour, marker, line) in zip(
-        names, offsets, STYLES, strict=False
+        names, offsets, STYLES[: len(names)], strict=True
     ):
         cells = [height(world["rows"][name][metric]) for world in worlds]
         known = [i for i, (mean, _) in enumerate(cells) if mean is not None]
@@ -144,10 +153,11 @@ def _conflicts(worlds: Sequence[Mapping]) -> list[float]:
 
 
 def _best(result: Mapping[str, Any], path: Path) -> None:
-    """The best method of each world; with a star if it beats the base for certain."""
+    """The best method of each world; a star if it beats the reference for certain."""
     rates, metrics = _rates(result), result["metrics"]
     conflicts = list(dict.fromkeys(_conflicts(result["worlds"])))
     names = list(result["worlds"][0]["rows"])
+    names.sort(key=lambda name: name != result["reference"])  # black, as in the others
     colours = ["black", *(style[0] for style in STYLES)][: len(names)]
     figure = Figure(
         figsize=(1.75 * len(conflicts) * len(metrics) + 1, 0.8 * len(rates) + 1.8),
@@ -175,7 +185,11 @@ def _best(result: Mapping[str, Any], path: Path) -> None:
         axis.set_xlabel("conflict of the tasks")
         axis.set_title(f"{title}: best mean", size=10)
     axes[0].set_ylabel("click rate")
-    figure.suptitle("* better than base, p < .05 after Holm's correction", size=9)
+    figure.suptitle(
+        f"* better than {result['reference']}, p < .05 after Holm's correction; %: the"
+        " share of its distance to the oracle",
+        size=9,
+    )
     save(figure, path)
 
 
@@ -187,8 +201,8 @@ def best(world: Mapping[str, Any], metric: str, sign: int) -> tuple[str, str]:
         if cells[metric]["mean"] is not None
     }
     name = max(means, key=means.get)
-    test = world["rows"][name][metric].get("vs_base")
+    test, label = world["rows"][name][metric].get("difference"), name.replace(" ", "\n")
     if test is None:
-        return name, name.replace(" ", "\n")
+        return name, label
     star = "*" if is_significant(test["p_holm"]) else ""
-    return name, f"{name.replace(' ', chr(10))}{star}\n{test['difference']:+.4f}"
+    return name, f"{label}{star}\n{test['mean']:+.4f}, {test['closed']:.0%}"

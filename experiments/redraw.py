@@ -4,10 +4,10 @@ python -m experiments.redraw
 python -m experiments.redraw experiments/results/video_feed --out elsewhere
 
 For each `table2.json`, `figure4.json`, `interval.json`, … the Markdown and the PNG of
-its name, beside it; for `conflict.json` and `answers.json` what they say, and for
-analyses (`sharing.json`, `contrasts.json`, `online.json`) their figures. Maps of masks
-need the masks themselves, which are in a run's work directory and not among results:
-`masks.png` stays as it is.
+its name, beside it; for maps (`conflict.json`) and `answers.json` what they say, and
+for analyses (`sharing.json`, `contrasts.json`, `online.json`) their figures. A picture
+of masks needs the masks themselves, which are in a run's work directory and not among
+results: `masks.png` stays as it is.
 """
 
 from __future__ import annotations
@@ -120,11 +120,7 @@ def draw_analysis(result: Mapping[str, Any], name: str, folder: Path) -> list[st
     says in words; their names."""
     if "worlds" in result:
         write_text(conflict.to_markdown(result), folder / f"{name}.md")
-        conflict_figures.draw(result, folder)
-        return [
-            f"{name}.md",
-            *sorted(path.name for path in folder.glob("conflict*.png")),
-        ]
+        return [f"{name}.md", *conflict_figures.draw(result, folder, name)]
     if "answers" in result:
         text = questions.to_text(result["answers"], result["command"])
         write_text(text, folder / f"{name}.md")

@@ -131,6 +131,8 @@ def _run(name: str, preset: Preset, rest: Sequence[str], argv: Sequence[str]) ->
     hosts.start(options.config.mesh)
     chosen = tuned.read(options.tuned) if options.tuned else tuned.NOTHING
     tuned.check_seeds(chosen, range(options.seeds))
+    lent = getattr(module, "TUNED_AS", {})
+    chosen = tuned.lend(chosen, {short_name(r): short_name(o) for r, o in lent.items()})
     data_config = options.config.data
     folder = f"{name}-{data_config.name}-{preset}" + "-tuned" * bool(options.tuned)
     workdir = options.workdir or Path("runs") / folder

@@ -35,11 +35,13 @@ class Tuned(NamedTuple):
       path: of the file.
       rows: a row's module -> its settings.
       budget: what each row was given, for the table.
+      lent: a row's module -> that of the row whose settings it has.
     """
 
     path: Path | None
     rows: Mapping[str, Settings]
     budget: Mapping[str, Any]
+    lent: Mapping[str, str] = types.MappingProxyType({})
 
     def settings(self, module: str) -> Settings:
         """A row's settings; none where it was not tuned."""
@@ -86,6 +88,20 @@ def read(path: Path) -> Tuned:
         except ValueError as error:
             raise ValueError(f"--tuned {path}: {name}: {error}") from error
     return Tuned(path, rows, budget | {"space": content["space"]})
+
+
+def lend(chosen: Tuned, lent: Mapping[str, str]) -> Tuned:
+    """The settings with those of some rows given to others.
+
+    So a control differs from its row in one thing alone.
+
+    Args:
+      chosen: what was tuned.
+      lent: module -> whose settings it is to have, where those were tuned.
+    """
+    lent = {row: owner for row, owner in lent.items() if owner in chosen.rows}
+    rows = dict(chosen.rows) | {row: chosen.rows[own] for row, own in lent.items()}
+    return chosen._replace(rows=rows, lent=lent)
 
 
 def tuned_config(config: Config, settings: Settings) -> Config:
@@ -140,7 +156,8 @@ def describe(chosen: Tuned, rows: Iterable[Ablation]) -> list[str]:
     if chosen.path is None:
         return []
     return [
-        f"{row.module}: tuned, {_listed(chosen.settings(row.module))}"
+        f"{row.module}: tuned{_owner(chosen, row.module)},"
+        f" {_listed(chosen.settings(row.module))}"
         if row.module in chosen.rows
         else f"{row.module}: no tuned settings in {chosen.path}; trained as it stands"
         for row in rows
@@ -152,14 +169,15 @@ def record(chosen: Tuned, rows: Iterable[Ablation]) -> dict[str, Any] | None:
     if chosen.path is None:
         return None
     settings = {row.module: chosen.rows.get(row.module) for row in rows}
-    return {"budget": dict(chosen.budget), "rows": settings}
+    lent = {row: owner for row, owner in chosen.lent.items() if row in settings}
+    return {"budget": dict(chosen.budget), "rows": settings, "lent": lent}
 
 
 def note(record: Mapping[str, Any] | None) -> str:
     """Of a table: whether its rows were tuned, and with what budget."""
     if record is None:
         return "Tuning: none; the rows have the preset's and the command's settings."
-    budget, rows = record["budget"], record["rows"]
+    budget, rows, lent = record["budget"], record["rows"], record.get("lent", {})
     left = [module for module, settings in rows.items() if settings is None]
     names, seeds = ", ".join(budget["space"]), ", ".join(map(str, budget["seeds"]))
     anchors = "; ".join(anchor or "as given" for anchor in budget["anchors"])
@@ -168,8 +186,17 @@ def note(record: Mapping[str, Any] | None) -> str:
         f" {budget['trials']} trials over {names}, where the row has it and does not"
         " set it itself; chosen by the mean regret on validation at the settings"
         f" ({anchors}) with seeds {seeds}, which are not reported."
+        + "".join(
+            f" With the settings of {owner}, from which they differ in one thing:"
+            f" {', '.join(row for row, of in lent.items() if of == owner)}."
+            for owner in dict.fromkeys(lent.values())
+        )
         + (f" Not tuned: {', '.join(left)}." if left else "")
     )
+
+
+def _owner(chosen: Tuned, module: str) -> str:
+    return f" as {chosen.lent[module]}" if module in chosen.lent else ""
 
 
 def _listed(settings: Settings) -> str:

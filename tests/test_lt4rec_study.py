@@ -17,6 +17,7 @@ from experiments.lt4rec import (
     net_size,
     questions,
     s_weight,
+    shuffled_masks,
     table2,
     tasks,
     view_width,
@@ -130,22 +131,28 @@ def world(**rows):
     def cell(values):
         return {"mean": float(np.mean(values)), "ci95": None, "values": values}
 
-    return {"rows": {name: {"m": cell(values)} for name, values in rows.items()}}
+    rows = {name: {"m": cell(values)} for name, values in rows.items()}
+    return {"rows": rows, "oracle": {"m": 4.0}}
 
 
 def test_the_map_is_corrected_over_all_methods_and_worlds():
     base, good, odd = [1.0, 2.0, 3.0], [1.5, 2.4, 3.6], [1.0, 2.2, 2.9]
     worlds = [world(base=base, a=good, b=odd), world(base=base, a=odd)]
-    found = conflict.compare(worlds, ["m"])
+    found = conflict.compare(worlds, ["m"], "base")
     p = stats.ttest_rel(good, base).pvalue
-    first = found[0]["rows"]["a"]["m"]["vs_base"]
+    first = found[0]["rows"]["a"]["m"]["difference"]
     assert first["p"] == pytest.approx(p) and first["p_holm"] == pytest.approx(3 * p)
-    assert "vs_base" not in found[0]["rows"]["base"]["m"]
-    assert "vs_base" not in worlds[0]["rows"]["a"]["m"]  # what was given is as it was
+    assert first["mean"] == pytest.approx(0.5)  # of the 2 from base to the oracle
+    assert first["closed"] == pytest.approx(0.25)
+    assert "difference" not in found[0]["rows"]["base"]["m"]
+    assert (
+        "difference" not in worlds[0]["rows"]["a"]["m"]
+    )  # what was given is as it was
 
 
 def test_a_map_of_two_worlds(command, tmp_path, monkeypatch):
-    monkeypatch.setattr(conflict, "ROWS", (base_ctr, base_cvr, s_weight))
+    rows = (base_ctr, base_cvr, s_weight, shuffled_masks)
+    monkeypatch.setattr(conflict, "ROWS", rows)
     monkeypatch.setattr(conflict, "CONFLICTS", (0.0, 1.0))
     monkeypatch.setattr(conflict, "CLICK_RATES", (0.4,))
     text = command("lt4rec.conflict", tmp_path)
@@ -159,8 +166,13 @@ def test_a_map_of_two_worlds(command, tmp_path, monkeypatch):
         for method in world_["rows"].values():
             assert method["cvr.mse"]["mean"] > world_["oracle"]["cvr.mse"]
     assert "s-weight" in text
-    for name in ("conflict", "conflict_difference", "conflict_best"):
-        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+    controls = json.loads((tmp_path / "conflict_controls.json").read_text())
+    assert controls["reference"] == "s-weight"
+    assert set(controls["worlds"][0]["rows"]) == {"s-weight", "shuffled masks"}
+    for family in ("conflict", "conflict_controls"):
+        assert "s-weight" in (tmp_path / f"{family}.md").read_text()
+        for name in (family, f"{family}_difference", f"{family}_best"):
+            assert (tmp_path / f"{name}.png").stat().st_size > 10_000
 
 
 def test_the_map_needs_a_log_that_knows_its_truth(capsys, tmp_path):

@@ -509,6 +509,31 @@ def test_a_row_without_tuned_settings_is_trained_as_it_stands_and_named(
     assert "0 of 1 rows" in note and "Not tuned: lt4rec.base_cvr" in note
 
 
+def test_a_control_has_the_settings_of_the_row_it_is_a_control_of():
+    own, theirs = {RATE: 7e-3}, {RATE: 2e-3}
+    rows = {"lt4rec.s_weight": own, "lt4rec.shuffled_masks": theirs}
+    chosen = tuned.Tuned("tuned.json", rows, {"trials": 3})
+    pairs = {"lt4rec.shuffled_masks": "lt4rec.s_weight", "lt4rec.esmm": "lt4rec.ple"}
+    lent = tuned.lend(chosen, pairs)
+    assert lent.settings("lt4rec.shuffled_masks") == own
+    assert lent.settings("lt4rec.esmm") == {}  # its owner was not tuned
+    assert chosen.settings("lt4rec.shuffled_masks") == theirs
+
+
+def test_a_study_of_controls_lends_them_their_row_s_settings(run_tuned, tmp_path):
+    chosen = {"lt4rec.s_weight": {RATE: 7e-3, DENSITY: 0.3}, "lt4rec.base_cvr": {}}
+    path = write_tuned(tmp_path / "tuned.json", chosen)
+    code, context, errors = run_tuned("lt4rec.controls", path, "--seeds", "1")
+    rows = {row.module: row.config for row in context.rows}
+    assert rows["lt4rec.swapped_tickets"].optimiser.learning_rate == 7e-3
+    assert rows["lt4rec.swapped_tickets"].pruning.final_density == 0.3
+    assert rows["lt4rec.hard_sharing"].optimiser.learning_rate == 3e-3
+    assert "lt4rec.swapped_tickets: tuned as lt4rec.s_weight" in errors
+    note = tuned.note(context.tuned)
+    assert "settings of lt4rec.s_weight" in note and "swapped_tickets" in note
+    assert "Not tuned: lt4rec.base_ctr, lt4rec.hard_sharing," in note
+
+
 def test_seeds_of_the_tuning_are_not_to_be_reported(run_tuned, tmp_path):
     budget = {"trials": 3, "seeds": [1, 2], "anchors": [""]}
     rows = {"lt4rec.base_cvr": {RATE: 7e-3}}

@@ -2,22 +2,24 @@
 
 On the simulated feed it is known how far the tasks' true preferences are apart
 (`--data.feed.conflict`) and how rare clicks are. Every row is trained in each of these
-worlds; differences are paired with the single task by seed, and corrected by Holm over
-all rows and worlds of a metric.
+worlds. Methods are compared with the single task, and s-weight's controls with
+s-weight: differences are paired by seed, and corrected by Holm over all rows and worlds
+of a metric.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
-from experiments import conflict_figures, sources, study, sweeps, tables
+from experiments import conflict_figures, sources, study, sweeps, tables, tuned
 from experiments.ablation import Ablation
-from experiments.conflict_figures import BASE
 from experiments.lt4rec import (
     base_ctr,
     base_cvr,
+    controls,
     dcrnn,
     hard_sharing,
     hard_sharing_trunk,
@@ -29,12 +31,12 @@ from experiments.lt4rec import (
     ticket_cvr,
 )
 from experiments.rendering import grid
-from experiments.report import RowResult
+from experiments.report import RowResult, describe_environment
 from experiments.statistics import holm, is_significant, paired_t
 from experiments.workdir import write_json
 from jaxmtl.data.store import Dataset
 
-ROWS = (
+METHODS = (
     base_ctr,
     base_cvr,
     ticket_ctr,
@@ -47,19 +49,41 @@ ROWS = (
     s_weight,
     s_neuron,
 )
+ROWS = tuple(dict.fromkeys((*METHODS, *controls.VARIANTS)))
+TUNED_AS = controls.TUNED_AS
 CONFLICTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 CLICK_RATES = (0.4, 0.1, 0.04)
 PAIRS = {
-    "base ctr": BASE,
-    "base cvr": BASE,
+    "base ctr": "base",
+    "base cvr": "base",
     "ticket ctr": "ticket",
     "ticket cvr": "ticket",
 }
 """Rows of one task each that are one method."""
 
 
+class Family(NamedTuple):
+    """Rows that are compared with one of them, and corrected together.
+
+    Attributes:
+      file: name of its results, without an ending.
+      reference: the method they are compared with.
+      rows: their modules.
+    """
+
+    file: str
+    reference: str
+    rows: Sequence[ModuleType]
+
+
+FAMILIES = (
+    Family("conflict", "base", METHODS),
+    Family("conflict_controls", "s-weight", (s_weight, *controls.VARIANTS)),
+)
+
+
 def run(context: tables.Context) -> str:
-    """Trains every row in every world; writes `conflict.json` and its figures."""
+    """Trains every row in every world; writes a JSON and figures for each family."""
     worlds = {
         (rate, conflict): _world(context, rate, conflict)
         for rate in CLICK_RATES
@@ -82,22 +106,42 @@ def run(context: tables.Context) -> str:
         }
         for (rate, conflict), data in worlds.items()
     ]
-    result = {
+    about = {
         "figure": context.name,
         "data": context.data.schema.name,
         "seeds": list(context.seeds),
         "command": context.command,
+        "environment": describe_environment(),
+        "tuning": tuned.note(context.tuned),
         "metrics": metrics,
-        "worlds": compare(found, list(metrics)),
     }
-    write_json(context.workdir / "conflict.json", result)
-    (context.workdir / "conflict.md").write_text(to_markdown(result), encoding="utf-8")
-    conflict_figures.draw(result, context.workdir)
-    where = (
-        f"written to {context.workdir}: conflict.json, conflict.md, conflict.png,"
-        " conflict_difference.png, conflict_best.png, rows/"
-    )
-    return f"{to_text(result)}\n\n{where}\n"
+    parts = [_write(context, about, found, family) for family in FAMILIES]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _write(
+    context: tables.Context,
+    about: Mapping[str, Any],
+    worlds: Sequence[Mapping[str, Any]],
+    family: Family,
+) -> str:
+    """A family's files; its text, empty where none of its rows was trained."""
+    names = {PAIRS.get(row.ROW.name, row.ROW.name) for row in family.rows}
+    mine = [
+        {**w, "rows": {n: cells for n, cells in w["rows"].items() if n in names}}
+        for w in worlds
+    ]
+    if set(mine[0]["rows"]) <= {family.reference}:
+        return ""
+    compared = compare(mine, list(about["metrics"]), family.reference)
+    result = {**about, "reference": family.reference, "worlds": compared}
+    folder = context.workdir
+    write_json(folder / f"{family.file}.json", result)
+    text = to_markdown(result)
+    (folder / f"{family.file}.md").write_text(text, encoding="utf-8")
+    drawn = conflict_figures.draw(result, folder, family.file)
+    files = ", ".join([f"{family.file}.json", f"{family.file}.md", *drawn])
+    return f"{to_text(result)}\n\nwritten to {folder}: {files}, rows/"
 
 
 def _world(context: tables.Context, rate: float, conflict: float) -> Dataset:
@@ -135,73 +179,88 @@ def by_method(
 
 
 def compare(
-    worlds: Sequence[Mapping[str, Any]], metrics: Sequence[str]
+    worlds: Sequence[Mapping[str, Any]], metrics: Sequence[str], reference: str
 ) -> list[dict[str, Any]]:
-    """The worlds with `vs_base` beside each method's values, Holm-corrected.
+    """The worlds with each method's values beside the reference's, Holm-corrected.
 
     Args:
-      worlds: each with `rows`, method -> metric -> {"values", ...}.
+      worlds: each with `rows`, method -> metric -> {"mean", "values", ...}, and
+        `oracle`, metric -> the best attainable value.
       metrics: one family of tests each, over all methods and worlds.
+      reference: the method that the others are compared with.
+
+    Returns:
+      The worlds, each cell but the reference's with `difference`: mean, 95 % interval,
+      p, p_holm, and which share of the reference's distance to the oracle it closes.
     """
     worlds = [
         {**w, "rows": {n: dict(cells) for n, cells in w["rows"].items()}}
         for w in worlds
     ]
     for metric in metrics:
-        cells, tests = [], []
+        found = []
         for world in worlds:
-            base = world["rows"][BASE][metric]["values"]
-            for name, methods in world["rows"].items():
-                values = methods[metric]["values"]
-                if name != BASE and len(values) > 1 and None not in [*values, *base]:
-                    cells.append((methods, metric))
-                    tests.append(paired_t(values, base))
-        for (methods, _), test, p in zip(
-            cells, tests, holm([test.p for test in tests]), strict=True
-        ):
-            methods[metric] = methods[metric] | {
-                "vs_base": {
-                    "difference": test.difference,
-                    "ci95": [test.low, test.high],
-                    "p": test.p,
-                    "p_holm": p,
-                }
+            level = world["rows"][reference][metric]
+            for name, cells in world["rows"].items():
+                values = cells[metric]["values"]
+                known = None not in [*values, *level["values"]]
+                if name != reference and len(values) > 1 and known:
+                    test = paired_t(values, level["values"])
+                    gap = world["oracle"][metric] - level["mean"]
+                    found.append((cells, test, test.difference / gap))
+        corrected = holm([test.p for _, test, _ in found])
+        for (cells, test, closed), p in zip(found, corrected, strict=True):
+            difference = {
+                "mean": test.difference,
+                "ci95": [test.low, test.high],
+                "p": test.p,
+                "p_holm": p,
+                "closed": closed,
             }
+            cells[metric] = cells[metric] | {"difference": difference}
     return worlds
 
 
 def to_text(result: Mapping[str, Any], *, markdown: bool = False) -> str:
-    """A grid a metric: a row a world, a column a method, differences to base."""
-    parts = []
+    """A grid a metric: a row a world, a column a method, differences to the reference.
+
+    In brackets the share of the reference's distance to the oracle.
+    """
+    parts, reference = [], result["reference"]
     for metric, title in result["metrics"].items():
         worlds = result["worlds"]
+        level = (w["rows"][reference][metric]["mean"] for w in worlds)
         columns = [
             ["click rate", *(f"{w['click_rate']:g}" for w in worlds)],
             ["conflict", *(f"{w['conflict']:g}" for w in worlds)],
             ["oracle", *(f"{w['oracle'][metric]:.4f}" for w in worlds)],
-            [BASE, *(f"{w['rows'][BASE][metric]['mean']:.4f}" for w in worlds)],
+            [reference, *("–" if x is None else f"{x:.4f}" for x in level)],
         ]
         for name in worlds[0]["rows"]:
-            if name != BASE:
+            if name != reference:
                 cells = [_cell(w["rows"][name][metric]) for w in worlds]
                 columns.append([name, *cells])
-        parts.append(f"{title}, change to base (* p < .05 after Holm's correction)")
+        parts.append(
+            f"{title}, change to {reference} (* p < .05 after Holm's correction; in"
+            " brackets, the share of its distance to the oracle)"
+        )
         parts.append(grid(columns, markdown=markdown))
     return "\n\n".join(parts)
 
 
 def to_markdown(result: Mapping[str, Any]) -> str:
-    """The map as `conflict.md`."""
+    """The map as its Markdown file."""
     seeds = ", ".join(map(str, result["seeds"]))
     return (
-        f"# {result['figure']} on {result['data']}\n\n{to_text(result, markdown=True)}"
-        f"\n\nSeeds {seeds}.\n\n`{result['command']}`\n"
+        f"# {result['figure']} on {result['data']}: changes to {result['reference']}"
+        f"\n\n{to_text(result, markdown=True)}"
+        f"\n\n- Seeds {seeds}.\n- {result['tuning']}\n- `{result['command']}`\n"
     )
 
 
 def _cell(found: Mapping[str, Any]) -> str:
-    test = found.get("vs_base")
+    test = found.get("difference")
     if test is None:
         return "–" if found["mean"] is None else f"{found['mean']:.4f}"
     star = "*" if is_significant(test["p_holm"]) else ""
-    return f"{test['difference']:+.4f}{star}"
+    return f"{test['mean']:+.4f}{star} ({test['closed']:+.0%})"

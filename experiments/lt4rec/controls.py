@@ -32,15 +32,8 @@ from experiments.lt4rec import (
 )
 from experiments.workdir import read_json, write_json
 
-ROWS = (
-    base_ctr,
-    base_cvr,
-    hard_sharing,
-    hard_sharing_trunk,
+VARIANTS = (
     dense_matched,
-    s_weight,
-    ticket_ctr,
-    ticket_cvr,
     random_masks_common,
     random_masks,
     random_masks_global,
@@ -52,6 +45,18 @@ ROWS = (
     s_weight_layer,
     s_weight_leaky,
     s_weight_per_task,
+)
+"""Rows that differ from s-weight in one thing."""
+TUNED_AS = dict.fromkeys(VARIANTS, s_weight)
+ROWS = (
+    base_ctr,
+    base_cvr,
+    hard_sharing,
+    hard_sharing_trunk,
+    s_weight,
+    ticket_ctr,
+    ticket_cvr,
+    *VARIANTS,
 )
 QUESTIONS = (
     Question(
