@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from experiments.hosts import MeshConfig
+from experiments.running.hosts import MeshConfig
+from experiments.running.workdir import Resume
 from experiments.views import View
-from experiments.workdir import Resume
 from jaxmtl import mask_controls, models, row_optim
 from jaxmtl.data.ali_ccp_protocol import AliCcpOptions
 from jaxmtl.data.video_feed import FeedConfig

@@ -29,10 +29,10 @@ import tyro
 
 from experiments import sources
 from experiments.config import Config, DataConfig, default_cache
+from experiments.running.study import find_checkpoint
+from experiments.running.ticket_cache import company
+from experiments.running.workdir import read_arrays, read_json
 from experiments.setup import make_setup, task_names
-from experiments.study import find_checkpoint
-from experiments.ticket_cache import company
-from experiments.workdir import read_arrays, read_json
 from jaxmtl import bundle, checkpoint, serving
 from jaxmtl.data.encoding import SEPARATOR, Encoding, prepared
 from jaxmtl.data.own_log_encoding import read_encoding

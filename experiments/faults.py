@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import tyro
 
-from experiments.workdir import LOCK, read_arrays, read_json
+from experiments.running.workdir import LOCK, read_arrays, read_json
 from jaxmtl import checkpoint
 
 TINY = (
@@ -192,7 +192,7 @@ def _attempt(options: Options, folder: Path, workdir: Path):
 
 
 def _run(argv: list[str], log: Path) -> None:
-    from experiments import run  # the parent has no use for it
+    from experiments import run
 
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)

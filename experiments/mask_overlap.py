@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.rendering import grid
-from experiments.workdir import read_arrays, read_json, write_arrays
+from experiments.running.workdir import read_arrays, read_json, write_arrays
 from jaxmtl import masks, sharing
 from jaxmtl.types import Mask
 

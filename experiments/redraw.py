@@ -18,19 +18,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import (
+from experiments import rendering
+from experiments.figures import (
     conflict_figures,
     contrast_figures,
-    figures,
     online_figures,
-    rendering,
     sharing_figures,
     sweep_figures,
+    table_figures,
 )
 from experiments.lt4rec import conflict, questions
 from experiments.report import results
 from experiments.report.document import section_markdown
-from experiments.workdir import read_json
+from experiments.running.workdir import read_json
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -97,9 +97,9 @@ def draw(result: Mapping[str, Any], path: Path) -> bool:
     """Draws the figure of a result; False where its kind has none."""
     kind = results.kind(result)
     if kind == "table" and any(row["metrics"] for row in result["rows"]):
-        figures.table_figure(result, path)
+        table_figures.table_figure(result, path)
     elif kind == "rounds":
-        figures.figure4(result["panels"], path)
+        table_figures.figure4(result["panels"], path)
     elif kind == "sweep":
         sweep_figures.sweep_figure(result, path)
     elif kind == "noise":

@@ -20,23 +20,15 @@ from typing import Annotated
 
 import tyro
 
-from experiments import (
-    ablation,
-    crew,
-    hosts,
-    reporting,
-    sizes,
-    sources,
-    stopping,
-    study,
-    tables,
-    tuned,
-)
+from experiments import ablation, sizes, sources, tables
 from experiments.ablation import Ablation, Preset
 from experiments.config import Config, as_json
-from experiments.monitor import Monitor
+from experiments.report import reporting
+from experiments.running import crew, hosts, stopping, study
+from experiments.running.monitor import Monitor
+from experiments.running.workdir import claim
 from experiments.setup import check_trainable
-from experiments.workdir import claim
+from experiments.tuning import tuned
 from jaxmtl.data.store import Dataset
 from jaxmtl.fit import NonFiniteLoss
 from jaxmtl.resume import Stopped

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.monitor import PLAN
 from experiments.rendering import grid
-from experiments.workdir import CONFIG, holder, read_json
+from experiments.running.monitor import PLAN
+from experiments.running.workdir import CONFIG, holder, read_json
 
 
 class Status(NamedTuple):

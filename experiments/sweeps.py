@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments import study, sweep_figures
 from experiments.ablation import Ablation, Row
 from experiments.config import Config
+from experiments.figures import sweep_figures
 from experiments.report import RowResult, results
 from experiments.report.document import section_text
+from experiments.running import study
+from experiments.running.workdir import write_json
 from experiments.statistics import mean_interval
 from experiments.tables import Context
-from experiments.workdir import write_json
 from jaxmtl.data.store import Dataset
 
 

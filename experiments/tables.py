@@ -7,16 +7,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from experiments import figures, searches, study, tuned
 from experiments.ablation import Ablation
-from experiments.crew import Crew
+from experiments.figures import table_figures
 from experiments.layout import Layout
-from experiments.monitor import Monitor
 from experiments.rendering import grid, to_text, write_table
-from experiments.report import RowResult, build_table, describe_environment
+from experiments.report import RowResult, build_table, describe_environment, searches
 from experiments.report.results import rounds_grid
+from experiments.running import study
+from experiments.running.crew import Crew
+from experiments.running.monitor import Monitor
+from experiments.running.workdir import write_json
 from experiments.setup import role
-from experiments.workdir import write_json
+from experiments.tuning import tuned
 from jaxmtl.data.store import Dataset
 
 
@@ -88,7 +90,7 @@ def write(context: Context, folder: Path | None = None) -> str:
     table = {**table, "tuned": context.tuned}
     write_table(table, folder)
     if any(row.status == "ok" for row in rows):
-        figures.table_figure(table, folder / "table.png")
+        table_figures.table_figure(table, folder / "table.png")
     where = f"written to {folder}: table.json, table.md, table.png, rows/"
     return f"{to_text(table)}\n{where}\n"
 
@@ -119,12 +121,12 @@ def write_rounds(context: Context, module: ModuleType) -> str:
             "panels": panels,
         },
     )
-    figures.figure4(panels, workdir / "figure4.png")
+    table_figures.figure4(panels, workdir / "figure4.png")
     files = ["figure4.json", "figure4.png", "tickets/"]
     roles = {"CTR": data.schema.ctr, "CVR": data.schema.cvr}
     if all(task in found[0] for task in roles.values()):
         pair = {name: found[0][task].mask for name, task in roles.items()}
-        figures.mask_maps(pair, workdir / "masks.png")
+        table_figures.mask_maps(pair, workdir / "masks.png")
         files.append("masks.png")
     parts = [
         f"Figure 4, {title}: validation {panel['metric']} by round\n\n"

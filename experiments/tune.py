@@ -4,11 +4,11 @@ python -m experiments.tune lt4rec.table2 --trials 8 --out tuned.json \\
     --anchors '--data.feed.conflict 0.25' '--data.feed.conflict 0.75'
 python -m experiments.run lt4rec.table2 --tuned tuned.json
 
-What is tried stands in `experiments.search_space`. A trial's objective is the mean
-over anchors and tuning seeds of the regret on validation, itself a mean over the row's
-tasks, of the one snapshot that would be served. The test split is never read, and no
-tuning seed is ever reported. Finished trainings are kept in the work directory, so that
-a repeated command goes on; Optuna's dashboard opens its `optuna.journal`.
+What is tried stands in `experiments.tuning.search_space`. A trial's objective is the
+mean over anchors and tuning seeds of the regret on validation, itself a mean over the
+row's tasks, of the one snapshot that would be served. The test split is never read, and
+no tuning seed is ever reported. Finished trainings are kept in the work directory, so
+that a repeated command goes on; Optuna's dashboard opens its `optuna.journal`.
 """
 
 from __future__ import annotations
@@ -26,17 +26,19 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments import ablation, crew, run, search_space, sources, stopping, trials
+from experiments import ablation, run, sources
 from experiments.ablation import Ablation, Preset
 from experiments.config import Config, DataConfig, as_json
-from experiments.monitor import Monitor
 from experiments.rendering import grid
 from experiments.report import describe_environment
-from experiments.search_space import SearchSpace
+from experiments.running import crew, stopping
+from experiments.running.monitor import Monitor
+from experiments.running.workdir import claim, write_json
 from experiments.setup import check_trainable, not_applicable
-from experiments.trials import Job, Store, Trial
-from experiments.tuned import Settings
-from experiments.workdir import claim, write_json
+from experiments.tuning import search_space, trials
+from experiments.tuning.search_space import SearchSpace
+from experiments.tuning.trials import Job, Store, Trial
+from experiments.tuning.tuned import Settings
 from jaxmtl.data.store import Dataset
 from jaxmtl.resume import Stopped
 

@@ -82,7 +82,7 @@ def pytest_collection_finish() -> None:
 
 def run_quietly(*argv: str) -> tuple[int, str]:
     """The exit code of `experiments.run`, and what it printed."""
-    from experiments import run  # seconds of imports that many files do without
+    from experiments import run
 
     output = io.StringIO()
     with contextlib.redirect_stdout(output):

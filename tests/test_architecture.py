@@ -44,7 +44,7 @@ LAYERS = (
 ONLY_IN = {
     "flax": {"jaxmtl.models"},
     "jinja2": {"experiments"},
-    "optuna": {"experiments.trials"},
+    "optuna": {"experiments.tuning.trials"},
     "orbax": {"jaxmtl.checkpoint"},
     "tensorflow_datasets": {"jaxmtl.data"},
     "matplotlib": {"experiments"},

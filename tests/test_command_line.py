@@ -13,8 +13,9 @@ from test_experiments import TINY
 from test_lt4rec_sample import START, make_impression, write
 
 import experiments.lt4rec
-from experiments import ablation, run, study, ticket_cache
-from experiments.workdir import read_arrays, write_arrays
+from experiments import ablation, run
+from experiments.running import study, ticket_cache
+from experiments.running.workdir import read_arrays, write_arrays
 
 
 @pytest.fixture

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
-from experiments import ablation, contrast_figures, contrasts, report, tables
+from experiments import ablation, contrasts, report, tables
 from experiments.contrasts import Contrast, Question
-from experiments.crew import Crew
+from experiments.figures import contrast_figures
 from experiments.lt4rec import controls
 from experiments.report import RowResult
-from experiments.workdir import write_json
+from experiments.running.crew import Crew
+from experiments.running.workdir import write_json
 from jaxmtl.metrics import Metric
 
 SEEDS = [0, 1, 2, 3]

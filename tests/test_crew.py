@@ -15,10 +15,10 @@ import pytest
 from conftest import run_quietly
 from test_experiments import TINY
 
-from experiments import crew, stopping
-from experiments.crew import Crew, Job, choose
-from experiments.monitor import Monitor
-from experiments.workdir import read_json, write_json
+from experiments.running import crew, stopping
+from experiments.running.crew import Crew, Job, choose
+from experiments.running.monitor import Monitor
+from experiments.running.workdir import read_json, write_json
 from jaxmtl.data.store import Dataset, prepare
 from jaxmtl.resume import Stopped
 
@@ -158,7 +158,7 @@ import sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 if __name__ == "__main__":
     from pathlib import Path
-    from experiments.workers import Workers
+    from experiments.running.workers import Workers
     ours = Workers(1, Path({str(tmp_path)!r}))
     print(*(w.process.pid for w in ours._workers), flush=True)
     time.sleep({LIMIT})

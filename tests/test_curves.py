@@ -8,9 +8,10 @@ from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 from test_report import SHOP, shop
 
-from experiments import curves, scores
 from experiments.ablation import Ablation, Row
-from experiments.workdir import write_arrays
+from experiments.report import curves
+from experiments.running import scores
+from experiments.running.workdir import write_arrays
 from jaxmtl import metrics
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.config import Config, TrainingConfig
-from experiments.day_stream import DayPlans, DayStream, ids_known_before
+from experiments.daily.day_stream import DayPlans, DayStream, ids_known_before
 from jaxmtl.data.store import Dataset
 from jaxmtl.types import Field, Schema, Task, Vocabulary
 

@@ -18,7 +18,7 @@ import pytest
 from conftest import assert_same_bits
 
 import experiments
-from experiments import ablation, run, study, sweeps, ticket_cache, views
+from experiments import ablation, run, sweeps, views
 from experiments.config import Config
 from experiments.dcrnn import (
     ali_ccp_bilstm,
@@ -44,6 +44,7 @@ from experiments.dcrnn import (
 from experiments.dcrnn import study as every_table
 from experiments.layout import DCRNN
 from experiments.report import RowResult
+from experiments.running import study, ticket_cache
 from experiments.setup import check_trainable, make_setup, task_names
 from experiments.tables import Context
 from jaxmtl import checkpoint

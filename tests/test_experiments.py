@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from conftest import make_rows, make_schema, run_quietly
 
-from experiments import ablation, run, setup, sources, study, ticket_cache
+from experiments import ablation, run, setup, sources
 from experiments.lt4rec import s_weight_gradientconflict, table2
+from experiments.running import study, ticket_cache
 from jaxmtl.data.complete_journey_tables import find_data
 from jaxmtl.data.log import Log
 from jaxmtl.data.store import prepare

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import faults
-from experiments.workdir import write_arrays, write_json
+from experiments.running.workdir import write_arrays, write_json
 
 
 def make_run(folder, **changes):

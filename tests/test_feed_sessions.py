@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments import feed_sessions
-from experiments.feed_sessions import Exponents, Sessions
+from experiments.online import feed_sessions
+from experiments.online.feed_sessions import Exponents, Sessions
 from jaxmtl.data.feed_world import FeedConfig, truth
 from jaxmtl.data.video_feed import draw_impressions, draw_rows, make_feed
 

@@ -9,12 +9,14 @@ import pytest
 from conftest import assert_same_bits, run_quietly
 from scipy import stats
 
-from experiments import day_training, sources, stopping
-from experiments.day_costs import Cost, weights_read
-from experiments.day_stream import DayStream
+from experiments import sources
+from experiments.daily import day_training
+from experiments.daily.day_costs import Cost, weights_read
+from experiments.daily.day_stream import DayStream
 from experiments.export import config_from_json
 from experiments.lt4rec import daily, s_weight
 from experiments.lt4rec.daily import KEPT, Method
+from experiments.running import stopping
 from jaxmtl.train import restart
 
 FEED = "--data.feed.users 60 --data.feed.videos 60 --data.feed.impressions 2400"

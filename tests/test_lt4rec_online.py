@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import online_figures, online_statistics, online_text, run
-from experiments.feed_sessions import Exponents
+from experiments import run
+from experiments.figures import online_figures
 from experiments.lt4rec import hard_sharing, online, table2
+from experiments.online import online_statistics, online_text
+from experiments.online.feed_sessions import Exponents
 from experiments.report import RowResult
 from jaxmtl.data.feed_world import FeedConfig, truth
 from jaxmtl.data.video_feed import make_feed

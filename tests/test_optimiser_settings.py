@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 from conftest import make_schema
 
-from experiments import ticket_cache
 from experiments.config import Config
+from experiments.running import ticket_cache
 from experiments.setup import make_setup
 
 DATA = SimpleNamespace(schema=make_schema(), rates={}, fingerprint="planted")

@@ -6,9 +6,11 @@ import scipy.stats
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from experiments import figures, rendering, report, scores, statistics
+from experiments import figures, rendering, report, statistics
+from experiments.figures import table_figures
 from experiments.layout import DCRNN, LT4REC
 from experiments.report import RowResult
+from experiments.running import scores
 from jaxmtl import metrics
 from jaxmtl.data.store import Dataset
 from jaxmtl.metrics import Metric
@@ -337,36 +339,36 @@ def pruning_rounds(n_seeds, values=None):
 
 @pytest.mark.parametrize("n_seeds", [1, 4])
 def test_figure4_draws_the_mean_and_rings_the_chosen_rounds(tmp_path, n_seeds):
-    figures.figure4(pruning_rounds(n_seeds), tmp_path / "new" / "figure4.png")
+    table_figures.figure4(pruning_rounds(n_seeds), tmp_path / "new" / "figure4.png")
     picture = pixels(tmp_path / "new" / "figure4.png")
     assert area(picture, figures.BLUE) and area(picture, figures.VERMILION)
 
 
 def test_figure4_leaves_undefined_rounds_out(tmp_path):
     values = [[0.1, None, 0.2], [0.2, None, None]]
-    figures.figure4(pruning_rounds(2, values), tmp_path / "some.png")
+    table_figures.figure4(pruning_rounds(2, values), tmp_path / "some.png")
     assert area(pixels(tmp_path / "some.png"), figures.BLUE)
-    figures.figure4(pruning_rounds(2, [[None] * 3] * 2), tmp_path / "none.png")
+    table_figures.figure4(pruning_rounds(2, [[None] * 3] * 2), tmp_path / "none.png")
     assert not area(pixels(tmp_path / "none.png"), figures.BLUE)
 
 
 def test_figure4_refuses_rounds_that_do_not_fit():
     with pytest.raises(ValueError, match=r"CVR: values have shape \(1, 2\)"):
-        figures.figure4(pruning_rounds(1, [[0.1, 0.2]]), "never written.png")
+        table_figures.figure4(pruning_rounds(1, [[0.1, 0.2]]), "never written.png")
     with pytest.raises(ValueError, match="at least one task"):
-        figures.figure4({}, "never written.png")
+        table_figures.figure4({}, "never written.png")
 
 
 @pytest.mark.parametrize("n_seeds", [1, 3])
 def test_table_figure_draws_rows_and_points_to_the_oracle(tmp_path, n_seeds):
-    figures.table_figure(table(rows(n_seeds)), tmp_path / "table.png")
+    table_figures.table_figure(table(rows(n_seeds)), tmp_path / "table.png")
     picture = pixels(tmp_path / "table.png")
     assert area(picture, figures.BLUE) and area(picture, figures.VERMILION)
 
 
 def test_table_figure_of_undefined_values_is_still_drawn(tmp_path):
     built = table([undefined_row(), not_applicable_row()])
-    figures.table_figure(built, tmp_path / "table.png")
+    table_figures.table_figure(built, tmp_path / "table.png")
     assert not area(pixels(tmp_path / "table.png"), figures.BLUE)
 
 
@@ -378,7 +380,7 @@ def mask(kernel):
 def test_mask_maps_show_four_colours_in_their_fractions(tmp_path):
     a = mask([[True, True, False, False]])
     b = mask([[True, False, True, False]])
-    figures.mask_maps({"click": a, "watch": b}, tmp_path / "masks.png")
+    table_figures.mask_maps({"click": a, "watch": b}, tmp_path / "masks.png")
     picture = pixels(tmp_path / "masks.png")
     colours = (figures.PALE, figures.ORANGE, figures.PURPLE, figures.GREEN)
     areas = [area(picture, colour) for colour in colours]
@@ -396,7 +398,7 @@ def test_masks_with_experts_and_towers_meet_in_what_is_shared():
 
     a, b = np.zeros((2, 3, 2), bool), np.zeros((2, 3, 2), bool)
     a[0, 1, 0] = a[1, 2, 1] = b[1, 2, 1] = b[1, 0, 0] = True
-    kinds = figures.meet({"click": mask("click", a), "watch": mask("watch", b)})
+    kinds = table_figures.meet({"click": mask("click", a), "watch": mask("watch", b)})
     expected = [[0, 0, 2, 0], [1, 0, 0, 0], [0, 0, 0, 3]]
     assert kinds.keys() == {"experts/layer00"}
     np.testing.assert_array_equal(kinds["experts/layer00"], expected)
@@ -405,10 +407,10 @@ def test_masks_with_experts_and_towers_meet_in_what_is_shared():
 def test_mask_maps_refuse_masks_they_cannot_compare():
     one = mask([[True]])
     with pytest.raises(ValueError, match=r"two tasks; got \['click'\]"):
-        figures.mask_maps({"click": one}, "never written.png")
+        table_figures.mask_maps({"click": one}, "never written.png")
     empty = {"shared": {}, "tasks": {}}
     with pytest.raises(ValueError, match="same layers; 'click' has .*layer00"):
-        figures.mask_maps({"click": one, "watch": empty}, "never written.png")
+        table_figures.mask_maps({"click": one, "watch": empty}, "never written.png")
 
 
 # Another paper's layout
@@ -499,7 +501,7 @@ def test_a_table_is_drawn_again_from_its_json_alone(tmp_path):
     rendering.write_table(dcrnn_table(layout), tmp_path)
     read = json.loads((tmp_path / "table.json").read_text(encoding="utf-8"))
     assert rendering.to_markdown(read) == rendering.to_markdown(dcrnn_table(layout))
-    figures.table_figure(read, tmp_path / "table.png")
+    table_figures.table_figure(read, tmp_path / "table.png")
     assert area(pixels(tmp_path / "table.png"), figures.BLUE)
 
 

@@ -17,14 +17,23 @@ from tensorboardX.proto.event_pb2 import Event
 from test_experiments import TINY
 from test_report import pruning_rounds, row, rows, table
 
-from experiments import curves, monitor, rendering, run, searches
+from experiments import rendering, run
 from experiments.ablation import Ablation, Row
 from experiments.config import Config, PruningConfig, as_json
-from experiments.report import comparison, document, learning, markdown, page
+from experiments.report import (
+    comparison,
+    curves,
+    document,
+    learning,
+    markdown,
+    page,
+    searches,
+)
 from experiments.report.__main__ import main
 from experiments.report.document import Document, Grid, Section
 from experiments.report.study_files import read_study
-from experiments.workdir import write_arrays, write_json
+from experiments.running import monitor
+from experiments.running.workdir import write_arrays, write_json
 from jaxmtl.data.store import Dataset
 from jaxmtl.fit import EpochRecord
 from jaxmtl.tickets import Round, Ticket

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import tuned, workdir
 from experiments.fuzz import logs, stored
 from experiments.fuzz.cases import valid_files
 from experiments.fuzz.forms import frame
+from experiments.running import workdir
+from experiments.tuning import tuned
 from jaxmtl import bundle, sealed, serving
 from jaxmtl.data import (
     aliexpress,

@@ -20,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mesh_training import TABLE_ROWS
 
-from experiments import hosts, run
+from experiments import run
 from experiments.benchmarks import scaling
+from experiments.running import hosts
 from jaxmtl import distributed, sharding, table_shards
 from jaxmtl.data.batches import Plan
 from jaxmtl.types import Task

@@ -8,14 +8,16 @@ import pytest
 from conftest import assert_same_bits, run_quietly
 from matplotlib.image import imread
 
-from experiments import ablation, mask_overlap, setup, sharing_figures, study
+from experiments import ablation, mask_overlap, setup
 from experiments.config import Config, PruningConfig
+from experiments.figures import sharing_figures
 from experiments.lt4rec import (
     dense_matched,
     hard_sharing_trunk,
     s_weight,
     s_weight_reinitialised,
 )
+from experiments.running import study
 from jaxmtl import tickets
 from jaxmtl.data.store import prepare
 from jaxmtl.train import make_init

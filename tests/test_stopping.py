@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from test_experiments import TINY
 
-from experiments import faults, progress, run, stopping, ticket_files
-from experiments.monitor import Monitor
+from experiments import faults, run
+from experiments.running import progress, stopping, ticket_files
+from experiments.running.monitor import Monitor
 from jaxmtl import sealed, train
 from jaxmtl.resume import Stopped
 

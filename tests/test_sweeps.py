@@ -5,11 +5,13 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from experiments import figures, study, sweep_figures, sweeps
+from experiments import figures, sweeps
 from experiments.ablation import Ablation, Row
 from experiments.config import Config
+from experiments.figures import sweep_figures
 from experiments.layout import DCRNN
 from experiments.report import RowResult
+from experiments.running import study
 from experiments.statistics import mean_interval
 from experiments.tables import Context
 from jaxmtl.data.store import Dataset

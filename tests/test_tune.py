@@ -12,21 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_experiments import FEED, NET
 
-from experiments import (
-    crew,
-    run,
-    sources,
-    status,
-    study,
-    ticket_cache,
-    trials,
-    tune,
-    tuned,
-)
+from experiments import run, sources, status, tune
 from experiments.ablation import Row
 from experiments.config import Config
 from experiments.lt4rec import base, base_cvr, s_weight
-from experiments.search_space import Dimension, SearchSpace, design, dimensions
+from experiments.running import crew, study, ticket_cache
+from experiments.tuning import trials, tuned
+from experiments.tuning.search_space import Dimension, SearchSpace, design, dimensions
 from jaxmtl.data.store import Dataset
 from jaxmtl.guard import NonFiniteLoss
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.workdir import claim, read_json, write_arrays, write_json
+from experiments.running.workdir import claim, read_json, write_arrays, write_json
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from experiments.workdir import claim
+from experiments.running.workdir import claim
 lock = claim(Path(sys.argv[1]), {})
 print("held", flush=True)
 time.sleep(60)

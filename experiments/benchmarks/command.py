@@ -28,7 +28,7 @@ import tyro
 from experiments.benchmarks.results import Table
 from experiments.report import describe_environment
 from experiments.report.document import Document, write
-from experiments.workdir import write_json
+from experiments.running.workdir import write_json
 
 Measure = Callable[[Any], Iterator[Table]]
 

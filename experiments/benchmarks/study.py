@@ -27,8 +27,8 @@ from experiments import ablation
 from experiments.benchmarks import command
 from experiments.benchmarks.plots import Plot
 from experiments.benchmarks.results import Column, Table
-from experiments.crew import How
 from experiments.run import short_name
+from experiments.running.crew import How
 
 WAYS = tuple(way for way in get_args(How) if way != "auto")
 TARGET = 3.0

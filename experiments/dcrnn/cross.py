@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from experiments import sweep_figures, tables
+from experiments import tables
 from experiments.dcrnn import (
     bilstm_ada,
     cross_cin,
@@ -15,8 +15,9 @@ from experiments.dcrnn import (
     mmoe,
     mmoe_matched,
 )
+from experiments.figures import sweep_figures
 from experiments.rendering import grid
-from experiments.workdir import write_json
+from experiments.running.workdir import write_json
 from jaxmtl.models.crossing import Crossing, feature_layer
 from jaxmtl.types import Features
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from experiments import sweep_figures, sweeps, tables, views
+from experiments import sweeps, tables, views
 from experiments.ablation import Ablation, Row
 from experiments.dcrnn import bilstm, bilstm_ada, mmoe
+from experiments.figures import sweep_figures
 from experiments.rendering import grid
 from experiments.report import RowResult
+from experiments.running.workdir import write_json
 from experiments.statistics import PairedTest, holm, paired_t
-from experiments.workdir import write_json
 
 ROWS = (bilstm, bilstm_ada, mmoe)
 LEVELS = {"numeric_noise": (0.0, 0.5, 1.0, 2.0), "categorical_noise": (0, 0.1, 0.3)}

@@ -23,7 +23,7 @@ from experiments.dcrnn import (
     shared_bottom,
 )
 from experiments.rendering import grid
-from experiments.workdir import write_json
+from experiments.running.workdir import write_json
 
 ROWS = (
     mmoe,

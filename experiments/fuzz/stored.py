@@ -15,9 +15,10 @@ import jax
 import numpy as np
 import pyarrow as pa
 
-from experiments import tuned, workdir
 from experiments.fuzz.logs import write_criteo
 from experiments.fuzz.readers import Reader, WrongResult
+from experiments.running import workdir
+from experiments.tuning import tuned
 from jaxmtl import bundle, checkpoint, export, masks, resume, sealed, serving
 from jaxmtl.data import criteo_uplift, store
 from jaxmtl.data.checks import check_rows

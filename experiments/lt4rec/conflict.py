@@ -14,8 +14,9 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from experiments import conflict_figures, sources, study, sweeps, tables, tuned
+from experiments import sources, sweeps, tables
 from experiments.ablation import Ablation
+from experiments.figures import conflict_figures
 from experiments.lt4rec import (
     base_ctr,
     base_cvr,
@@ -32,8 +33,10 @@ from experiments.lt4rec import (
 )
 from experiments.rendering import grid
 from experiments.report import RowResult, describe_environment
+from experiments.running import study
+from experiments.running.workdir import write_json
 from experiments.statistics import holm, is_significant, paired_t
-from experiments.workdir import write_json
+from experiments.tuning import tuned
 from jaxmtl.data.store import Dataset
 
 METHODS = (

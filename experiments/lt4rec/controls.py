@@ -7,8 +7,9 @@ one thing: `random_masks_common` is sparse, but both tasks train the same few we
 
 from __future__ import annotations
 
-from experiments import contrast_figures, contrasts, tables
+from experiments import contrasts, tables
 from experiments.contrasts import Contrast, Question
+from experiments.figures import contrast_figures
 from experiments.lt4rec import (
     base_ctr,
     base_cvr,
@@ -30,7 +31,7 @@ from experiments.lt4rec import (
     ticket_ctr,
     ticket_cvr,
 )
-from experiments.workdir import read_json, write_json
+from experiments.running.workdir import read_json, write_json
 
 VARIANTS = (
     dense_matched,

@@ -2,7 +2,7 @@
 
 LT4REC, section 2.2: "mask generating process is only executed once while the sNET
 generation is executed incrementally every day". The log is gone through day by day,
-each day predicted before it is trained on (`experiments.day_training`):
+each day predicted before it is trained on (`experiments.daily.day_training`):
 
     python -m experiments.run lt4rec.daily --seeds 5
 
@@ -19,13 +19,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import stopping, sweeps, tables
-from experiments.day_stream import DayStream
-from experiments.day_training import Begun, Learner, Update, keep, live
+from experiments import sweeps, tables
+from experiments.daily.day_stream import DayStream
+from experiments.daily.day_training import Begun, Learner, Update, keep, live
 from experiments.lt4rec import base_ctr, base_cvr, hard_sharing, s_weight
 from experiments.report.document import grid, p_text
+from experiments.running import stopping
+from experiments.running.workdir import read_json, write_json
 from experiments.statistics import holm, mean_interval, paired_t
-from experiments.workdir import read_json, write_json
 
 ROWS = (base_ctr, base_cvr, hard_sharing, s_weight)
 FIRST = 3

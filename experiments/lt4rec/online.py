@@ -2,7 +2,8 @@
 
 The paper tries four pairs of a CTR and a CVR model on users, and tells one number in
 its text: +1.5 % view time over single tasks. Here the users are the simulated feed's,
-whose truth says what view time to expect of any ranking (`experiments.feed_sessions`):
+whose truth says what view time to expect of any ranking
+(`experiments.online.feed_sessions`):
 
     python -m experiments.run lt4rec.online
 
@@ -20,15 +21,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import (
-    feed_sessions,
-    online_figures,
-    online_statistics,
-    online_text,
-    tables,
-)
+from experiments import tables
 from experiments.export import restore
-from experiments.feed_sessions import Exponents, Sessions
+from experiments.figures import online_figures
 from experiments.lt4rec import (
     base_ctr,
     base_cvr,
@@ -44,10 +39,12 @@ from experiments.lt4rec import (
     ticket_ctr,
     ticket_cvr,
 )
+from experiments.online import feed_sessions, online_statistics, online_text
+from experiments.online.feed_sessions import Exponents, Sessions
 from experiments.report import RowResult
+from experiments.running.workdir import write_json
 from experiments.statistics import mean_interval
 from experiments.views import View
-from experiments.workdir import write_json
 from jaxmtl.data.feed_world import truth
 from jaxmtl.data.video_feed import Feed, make_feed
 from jaxmtl.train import predict_all

@@ -17,8 +17,8 @@ from experiments.contrasts import Contrast
 from experiments.rendering import grid
 from experiments.report import Table, row_role
 from experiments.report.document import interval_text, p_text
+from experiments.running.workdir import read_json, write_json
 from experiments.statistics import SIGNIFICANCE, holm, is_significant, paired_t
-from experiments.workdir import read_json, write_json
 
 
 class Claim(NamedTuple):

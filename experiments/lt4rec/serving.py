@@ -29,7 +29,7 @@ from experiments.latency import Latency, host_bytes, in_turns, program_bytes
 from experiments.lt4rec import base_ctr, base_cvr, hard_sharing, s_neuron, s_weight
 from experiments.rendering import grid
 from experiments.report import describe_environment
-from experiments.workdir import write_json
+from experiments.running.workdir import write_json
 from jaxmtl import bundle, compact, export, metrics, outputs, sparse
 from jaxmtl.bundle import Bundle
 from jaxmtl.serving import read_net

@@ -16,21 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from experiments import (
-    mask_overlap,
-    sharing_figures,
-    sharing_text,
-    study,
-    tables,
-    ticket_cache,
-)
+from experiments import mask_overlap, sharing_text, tables
 from experiments.ablation import Ablation
-from experiments.crew import Job
+from experiments.figures import sharing_figures
 from experiments.lt4rec import hard_sharing_trunk, s_weight
-from experiments.monitor import Monitor
+from experiments.running import study, ticket_cache
+from experiments.running.crew import Job
+from experiments.running.monitor import Monitor
+from experiments.running.workdir import read_json, write_json
 from experiments.setup import role, task_names
 from experiments.statistics import mean_interval
-from experiments.workdir import read_json, write_json
 from jaxmtl import sharing
 from jaxmtl.alignment import EMBEDDINGS, make_alignment
 from jaxmtl.data.store import Dataset

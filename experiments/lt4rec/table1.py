@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments import tables
 from experiments.rendering import grid
-from experiments.workdir import write_json
+from experiments.running.workdir import write_json
 from jaxmtl.data.store import Dataset
 
 ROWS = ()

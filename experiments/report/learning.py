@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.figures import BLUE, GREY, VERMILION, tidy
-from experiments.monitor import JOINT
+from experiments.running.monitor import JOINT
 
 Epochs = list[dict[str, Any]]
 """The lines of `metrics.jsonl` of one training, epoch by epoch."""

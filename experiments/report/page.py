@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments import figures
+from experiments.figures import table_figures
 from experiments.report import judgement, learning, markdown, results
 from experiments.report.document import Document, Picture, Section
 from experiments.report.study_files import Study
@@ -46,7 +46,7 @@ def forest(table: Mapping[str, Any], metric: str) -> Picture:
     rows = [r for r in table["rows"] if r["row"] != "oracle"]
     figure = Figure(figsize=(4.8, 1.2 + 0.24 * len(rows)), layout="constrained")
     axis = figure.subplots()
-    figures.draw_forest(axis, table, metric)
+    table_figures.draw_forest(axis, table, metric)
     axis.set_yticks(range(len(rows)), [row["row"] for row in rows], size=8)
     axis.tick_params(axis="x", labelsize=8)
     axis.locator_params(axis="x", nbins=5)
@@ -121,7 +121,7 @@ def _searches(study: Study) -> Iterator[Section]:
 
 def _rounds(title: str, panel: Mapping[str, Any]) -> Picture:
     figure = Figure(figsize=(4.8, 3.4), layout="constrained")
-    figures.draw_rounds(figure.subplots(), title, **panel)
+    table_figures.draw_rounds(figure.subplots(), title, **panel)
     grid = results.rounds_grid(title, panel)
     rounds = "; ".join(" ".join(cells[1:3]) for cells in grid.rows[1:])
     return Picture(
@@ -136,7 +136,7 @@ def _maps(study: Study) -> Iterator[Section]:
     for name, kinds in study.maps.items():
         row, _, layer = name.partition("/")
         figure = Figure(figsize=(3.4, 4.2), layout="constrained")
-        figures.draw_masks(figure.subplots(), layer, kinds, ("CTR", "CVR"))
+        table_figures.draw_masks(figure.subplots(), layer, kinds, ("CTR", "CVR"))
         picture = Picture(
             f"masks-{_plain(name)}.svg",
             to_svg(figure),

@@ -76,7 +76,7 @@ def rounds_grid(title: str, panel: Result) -> Grid:
 
     Args:
       title: of the task.
-      panel: as in `figures.figure4`.
+      panel: as in `table_figures.figure4`.
     """
     columns = [
         ["round", *(str(number) for number in range(len(panel["density"])))],

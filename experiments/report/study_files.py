@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.report import learning, results
-from experiments.workdir import read_arrays, read_json
+from experiments.running.workdir import read_arrays, read_json
 
 ABOUT = "study.json"
 CURVES = "curves.json"

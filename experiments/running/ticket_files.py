@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.workdir import read_arrays, read_json, write_arrays, write_json
+from experiments.running.workdir import read_arrays, read_json, write_arrays, write_json
 from jaxmtl import masks
 from jaxmtl.fit import Fit
 from jaxmtl.tickets import Round

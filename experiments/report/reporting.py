@@ -6,11 +6,10 @@ again, anywhere, without the log. What only a run knows is written here.
 
 from __future__ import annotations
 
-from experiments import curves, searches
-from experiments.report import describe_environment, document, page
+from experiments.report import curves, describe_environment, document, page, searches
 from experiments.report.study_files import ABOUT, CURVES, read_study
+from experiments.running.workdir import write_json
 from experiments.tables import Context
-from experiments.workdir import write_json
 from jaxmtl import spaces
 from jaxmtl.data.store import Dataset
 

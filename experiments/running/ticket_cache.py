@@ -17,9 +17,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from experiments import progress, ticket_files
 from experiments.config import Config, as_json
-from experiments.monitor import Monitor
+from experiments.running import progress, ticket_files
+from experiments.running.monitor import Monitor
 from experiments.setup import make_plan, make_setup, role, rows_of, task_names
 from jaxmtl import masks, pruning, tickets
 from jaxmtl.data.chunks import read_chunks

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from experiments import scores
 from experiments.ablation import Ablation
-from experiments.workdir import read_arrays
+from experiments.running import scores
+from experiments.running.workdir import read_arrays
 from jaxmtl.data.store import Dataset
 
 RATES = np.linspace(0, 1, 101)

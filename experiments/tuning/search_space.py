@@ -19,7 +19,7 @@ from typing import NamedTuple
 from scipy.stats import qmc
 
 from experiments.config import Config
-from experiments.tuned import Settings, value_of
+from experiments.tuning.tuned import Settings, value_of
 
 COLUMNS = 8
 """Of the sequence: so many settings can be searched at once. The same for all rows,

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from experiments import stopping
 from experiments.config import Config
-from experiments.workdir import write_arrays
+from experiments.running import stopping
+from experiments.running.workdir import write_arrays
 from jaxmtl.fit import EpochRecord
 from jaxmtl.guard import NonFiniteLoss
 from jaxmtl.resume import Folder

@@ -1,9 +1,4 @@
-"""Figures of LT4REC: pruning rounds (Fig. 4), a table's rows, masks (Fig. 3).
-
-Drawn through `Figure` itself, without pyplot's global state, so that runs and
-notebooks do not disturb each other. Colours are those of Okabe and Ito, which
-stay apart for colour-blind readers.
-"""
+"""Figures of LT4REC: pruning rounds (Fig. 4), a table's rows, masks (Fig. 3)."""
 
 from __future__ import annotations
 
@@ -18,15 +13,21 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from experiments.figures import (
+    BETTER,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PALE,
+    PURPLE,
+    VERMILION,
+    save,
+    tidy,
+)
 from experiments.report import row_role
 from experiments.statistics import mean_interval
 from jaxmtl.types import Mask
-
-BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
-VERMILION, GREY, PALE = "#D55E00", "#595959", "#E6E6E6"
-LINES = "#E4E4E4"
-"""Of grids: not `PALE`, which stands for something where masks are drawn."""
-BETTER = {"MSE": "lower is better", "AUC": "higher is better"}
 
 
 def figure4(results: Mapping[str, Mapping[str, Any]], path: str | Path) -> None:
@@ -279,16 +280,3 @@ def _layers(mask: Mask) -> dict[str, np.ndarray]:
 
 def _role(row: Mapping[str, Any]) -> str:
     return row_role(row["row"], row["module"])
-
-
-def tidy(axis: Axes) -> None:
-    """The look that all figures share."""
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(axis="both", color=LINES, lw=0.6)
-    axis.set_axisbelow(True)
-
-
-def save(figure: Figure, path: str | Path) -> None:
-    """Writes a PNG; makes its folder if it is not there."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments import figures, study, ticket_cache
 from experiments.ablation import Ablation
-from experiments.monitor import Monitor
+from experiments.figures import table_figures
 from experiments.report.study_files import MAPS, SEARCHES
+from experiments.running import study, ticket_cache
+from experiments.running.monitor import Monitor
+from experiments.running.workdir import write_arrays, write_json
 from experiments.setup import role, task_names
-from experiments.workdir import write_arrays, write_json
 from jaxmtl.data.store import Dataset
 from jaxmtl.tickets import Ticket
 
@@ -38,8 +39,8 @@ def write(
     """Writes every finished search of the rows once, under the first row that has it.
 
     `searches.json`: row -> task -> panel of Figure 4. `searches.npz`: `row/layer` ->
-    uint8 [inputs, outputs], what `figures.meet` finds between the first seed's masks
-    of CTR and CVR. Writes nothing where no row trains with tickets.
+    uint8 [inputs, outputs], what `table_figures.meet` finds between the first seed's
+    masks of CTR and CVR. Writes nothing where no row trains with tickets.
     """
     panels, maps, seen = {}, {}, set()
     for row in rows:
@@ -73,7 +74,7 @@ def write(
         pair = {"CTR": data.schema.ctr, "CVR": data.schema.cvr}
         if set(pair.values()) <= set(tasks):
             masks = {name: found[0][task].mask for name, task in pair.items()}
-            for layer, kinds in figures.meet(masks).items():
+            for layer, kinds in table_figures.meet(masks).items():
                 maps[f"{row.row.name}/{layer}"] = np.asarray(kinds, np.uint8)
     if panels:
         write_json(workdir / SEARCHES, panels)

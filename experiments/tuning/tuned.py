@@ -20,7 +20,7 @@ from typing import (
 from experiments import ablation
 from experiments.ablation import Ablation
 from experiments.config import Config
-from experiments.workdir import read_json
+from experiments.running.workdir import read_json
 
 Value = float | int | str | bool | None
 """Of a tuned setting: what JSON holds without lists and objects."""

@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import stopping
-from experiments.monitor import Monitor, Remote, Told
+from experiments.running import stopping
+from experiments.running.monitor import Monitor, Remote, Told
 from jaxmtl.data.store import Dataset
 from jaxmtl.resume import Stopped
 

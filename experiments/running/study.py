@@ -11,12 +11,18 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from experiments import progress, scores, ticket_cache
 from experiments.ablation import Ablation
 from experiments.config import Config
-from experiments.crew import Crew, Job
-from experiments.monitor import Monitor
 from experiments.report import RowResult
+from experiments.running import progress, scores, ticket_cache
+from experiments.running.crew import Crew, Job
+from experiments.running.monitor import Monitor
+from experiments.running.workdir import (
+    read_arrays,
+    read_json,
+    write_arrays,
+    write_json,
+)
 from experiments.setup import (
     make_plan,
     make_setup,
@@ -26,12 +32,6 @@ from experiments.setup import (
     task_names,
 )
 from experiments.statistics import bootstrap_users, resample_users
-from experiments.workdir import (
-    read_arrays,
-    read_json,
-    write_arrays,
-    write_json,
-)
 from jaxmtl import checkpoint, embedding, mask_controls, masks, tickets
 from jaxmtl.data.store import Dataset
 from jaxmtl.fit import EpochRecord, Fit, Keeper, fit

@@ -21,11 +21,11 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from experiments import progress, stopping, ticket_cache
 from experiments.config import Config
-from experiments.day_costs import Cost, work_of
-from experiments.day_stream import DayPlans, DayStream
-from experiments.monitor import Monitor
+from experiments.daily.day_costs import Cost, work_of
+from experiments.daily.day_stream import DayPlans, DayStream
+from experiments.running import progress, stopping, ticket_cache
+from experiments.running.monitor import Monitor
 from experiments.setup import make_setup, role, task_names
 from jaxmtl import masks, metrics, pruning, tickets
 from jaxmtl.data.store import Dataset

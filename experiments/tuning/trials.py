@@ -16,15 +16,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments import crew, study, ticket_cache
 from experiments.ablation import Ablation
 from experiments.config import Config
-from experiments.crew import Crew
-from experiments.monitor import Monitor
-from experiments.search_space import Dimension
+from experiments.running import crew, study, ticket_cache
+from experiments.running.crew import Crew
+from experiments.running.monitor import Monitor
+from experiments.running.workdir import read_json, write_json
 from experiments.setup import make_setup, task_names
-from experiments.tuned import Settings
-from experiments.workdir import read_json, write_json
+from experiments.tuning.search_space import Dimension
+from experiments.tuning.tuned import Settings
 from jaxmtl.data.store import Dataset
 from jaxmtl.guard import NonFiniteLoss
 from jaxmtl.setup import Setup

@@ -17,9 +17,9 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
-from experiments import stopping
-from experiments.monitor import Monitor
-from experiments.workers import Workers
+from experiments.running import stopping
+from experiments.running.monitor import Monitor
+from experiments.running.workers import Workers
 from jaxmtl import lanes
 from jaxmtl.data.store import Dataset
 from jaxmtl.resume import Stopped

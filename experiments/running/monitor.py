@@ -17,7 +17,7 @@ from typing import NamedTuple
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from experiments.workdir import write_json
+from experiments.running.workdir import write_json
 from jaxmtl.fit import EpochRecord
 
 OnEpoch = Callable[[EpochRecord], None]

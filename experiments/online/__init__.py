@@ -1,0 +1,1 @@
+"""A ranking policy tried on the simulated feed (`lt4rec.online`)."""
