@@ -63,26 +63,20 @@ def level(context: Context, row: Ablation) -> Point:
 
 
 def train(context: Context, series: Series) -> dict[str, list[RowResult]]:
-    """Trains every point that is not finished yet: name -> a result for each point.
-
-    Points that share a log are trained together, so that the time left is known.
-    """
+    """Trains every point that is not finished yet: name -> a result for each point."""
+    logs: dict[str, Dataset] = {}
+    rows: dict[str, dict[str, Ablation]] = {}
+    for point in (point for points in series.values() for point in points):
+        log = point.data.fingerprint
+        logs[log] = point.data
+        rows.setdefault(log, {})[point.ablation.module] = point.ablation
+    for log, data in logs.items():  # all of them first, so that the time left is known
+        study.expect_rows([*rows[log].values()], context.seeds, data, context.crew)
     found: dict[str, RowResult] = {}
-    points = [point for points in series.values() for point in points]
-    for fingerprint in dict.fromkeys(point.data.fingerprint for point in points):
-        here = {
-            point.ablation.module: point
-            for point in points
-            if point.data.fingerprint == fingerprint
-        }
-        rows = study.run_rows(
-            [point.ablation for point in here.values()],
-            context.seeds,
-            next(iter(here.values())).data,
-            context.crew,
-            main=(),
-        )
-        found |= {row.module: row for row in rows}
+    for log, data in logs.items():
+        here, crew = [*rows[log].values()], context.crew
+        trained = study.run_rows(here, context.seeds, data, crew, main=())
+        found |= {row.module: row for row in trained}
     return {
         name: [found[point.ablation.module] for point in points]
         for name, points in series.items()

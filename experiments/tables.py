@@ -60,13 +60,9 @@ class Context(NamedTuple):
 
 def train(context: Context) -> list[RowResult]:
     """Trains what is missing of a study's rows, and gathers all of them."""
-    return study.run_rows(
-        context.rows,
-        context.seeds,
-        context.data,
-        context.crew,
-        context.layout.main,
-    )
+    what = (context.rows, context.seeds, context.data, context.crew)
+    study.expect_rows(*what)
+    return study.run_rows(*what, context.layout.main)
 
 
 def write(context: Context, folder: Path | None = None) -> str:

@@ -23,6 +23,7 @@ from experiments.lt4rec import (
     view_width,
 )
 from experiments.lt4rec.questions import Claim
+from experiments.running.monitor import Monitor
 
 FEED = "--data.feed.users 60 --data.feed.videos 60 --data.feed.impressions 3000"
 NET = "--model.hidden 16 8 --model.embedding-dim 4 --model.init-scale 0.05"
@@ -155,7 +156,12 @@ def test_a_map_of_two_worlds(command, tmp_path, monkeypatch):
     monkeypatch.setattr(conflict, "ROWS", rows)
     monkeypatch.setattr(conflict, "CONFLICTS", (0.0, 1.0))
     monkeypatch.setattr(conflict, "CLICK_RATES", (0.4,))
+    announced = []
+    monkeypatch.setattr(
+        Monitor, "begin", lambda self, name: announced.append(self._bar.total)
+    )
     text = command("lt4rec.conflict", tmp_path)
+    assert announced == [len(announced)] * len(announced)  # all worlds from the start
     result = json.loads((tmp_path / "conflict.json").read_text())
     first, second = result["worlds"]
     assert (first["conflict"], second["conflict"]) == (0, 1)

@@ -41,7 +41,7 @@ def make_result(module, metrics):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What is asked of `study.run_rows`, which trains nothing here."""
+    """What is asked of `study`, which announces and trains nothing here."""
     asked = []
 
     def run_rows(ablations, seeds, data, crew, main):
@@ -49,6 +49,11 @@ def calls(monkeypatch):
         asked.append((data.fingerprint, modules, list(seeds), tuple(main)))
         return [make_result(m, {"ctr.auc": [0.5, 0.6, 0.7]}) for m in modules]
 
+    def expect_rows(ablations, seeds, data, crew):
+        modules = [ablation.module for ablation in ablations]
+        asked.append(("announced", data.fingerprint, modules, list(seeds)))
+
+    monkeypatch.setattr(study, "expect_rows", expect_rows)
     monkeypatch.setattr(study, "run_rows", run_rows)
     return asked
 
@@ -63,6 +68,8 @@ def test_points_of_one_log_train_together_and_shared_ones_once(calls):
     }
     found = sweeps.train(CONTEXT, series)
     assert calls == [
+        ("announced", "clean", ["zero", "a1"], SEEDS),
+        ("announced", "noisy", ["a2", "b2"], SEEDS),
         ("clean", ["zero", "a1"], SEEDS, ()),
         ("noisy", ["a2", "b2"], SEEDS, ()),
     ]

@@ -61,6 +61,8 @@ def run_rows(
 ) -> list[RowResult]:
     """Trains whatever of the rows is not finished yet, and gathers all of them.
 
+    What it trains is to be announced first, by `expect_rows`.
+
     Args:
       ablations: the rows.
       seeds: of initial weights and of the order of the data.
@@ -71,25 +73,43 @@ def run_rows(
     Returns:
       A result for each row, each also written to `rows/<module>/result.json`.
     """
-    reasons = [not_applicable(a.config, data.schema) for a in ablations]
     workdir = crew.workdir
-    todo = [
-        Job(ablation, seed)
-        for ablation, reason in zip(ablations, reasons, strict=True)
-        for seed in seeds
-        if reason is None and not _seed_file(workdir, ablation, seed).exists()
-    ]
     for ablation, seed in itertools.product(ablations, seeds):
         if _seed_file(workdir, ablation, seed).exists():  # killed before it tidied up
             shutil.rmtree(_progress_folder(workdir, ablation, seed), ignore_errors=True)
-    crew.monitor.expect(len(todo))
-    search_tickets([(a.config, seed) for a, seed in todo], data, crew)
+    todo = _unfinished(ablations, seeds, data, workdir)
+    crew.do(_search, missing_searches(_configs(todo), data, workdir), data)
     crew.do(_run_seed, todo, data)
     resampled = resample_users(data.splits["test"].groups["user"], RESAMPLES)
     return [
-        gather(ablation, reason, seeds, data, workdir, resampled, main)
-        for ablation, reason in zip(ablations, reasons, strict=True)
+        gather(ablation, seeds, data, workdir, resampled, main)
+        for ablation in ablations
     ]
+
+
+def expect_rows(
+    ablations: Sequence[Ablation], seeds: Sequence[int], data: Dataset, crew: Crew
+) -> None:
+    """Announces what `run_rows` will train."""
+    todo = _unfinished(ablations, seeds, data, crew.workdir)
+    crew.monitor.expect(len(todo))
+    expect_searches(missing_searches(_configs(todo), data, crew.workdir), crew.monitor)
+
+
+def _unfinished(
+    ablations: Sequence[Ablation], seeds: Sequence[int], data: Dataset, workdir: Path
+) -> list[Job]:
+    return [
+        Job(ablation, seed)
+        for ablation in ablations
+        for seed in seeds
+        if not_applicable(ablation.config, data.schema) is None
+        and not _seed_file(workdir, ablation, seed).exists()
+    ]
+
+
+def _configs(jobs: Sequence[Job]) -> list[tuple[Config, int]]:
+    return [(ablation.config, seed) for ablation, seed in jobs]
 
 
 def oracle(data: Dataset) -> RowResult | None:
@@ -343,7 +363,6 @@ def _describe(
 
 def gather(
     ablation: Ablation,
-    reason: str | None,
     seeds: Sequence[int],
     data: Dataset,
     workdir: Path,
@@ -353,6 +372,7 @@ def gather(
     """A row over its seeds, written to its `result.json` too."""
     row, module = ablation.row, ablation.module
     path = workdir / "rows" / module / "result.json"
+    reason = not_applicable(ablation.config, data.schema)
     if reason is not None:
         status = f"not applicable: {reason}"
         result = RowResult(row.name, module, row.paper, [], {}, None, {}, 0.0, status)
