@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import shutil
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from jaxmtl import distributed, masks, table_shards
 from jaxmtl.setup import Setup
 from jaxmtl.train import Snapshot, make_init, snapshot_of
 from jaxmtl.types import Mask
+
+_turn = threading.Lock()
+"""Of threads (`jaxmtl.lanes`): Orbax numbers its operations in the whole process, and
+two at a time take each other's signals."""
 
 
 def save(folder: Path, snapshot: Snapshot, task_masks: dict[str, Mask | None]) -> None:
@@ -43,7 +48,7 @@ def save(folder: Path, snapshot: Snapshot, task_masks: dict[str, Mask | None]) -
     tree = jax.tree.map(np.asarray, tree)
     for left in folder.parent.glob(f"{folder.name}.orbax-checkpoint-tmp*"):
         shutil.rmtree(left)  # by a run that was killed here
-    with _checkpointer() as checkpointer:
+    with _turn, _checkpointer() as checkpointer:
         saved = {"tree": tree, "sha256": _sha256(tree)}
         checkpointer.save(folder.absolute(), saved, force=True)
 
@@ -66,7 +71,7 @@ def restore(folder: Path, setup: Setup) -> tuple[Snapshot, dict[str, Mask]]:
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like
     )
     try:
-        with _checkpointer() as checkpointer:
+        with _turn, _checkpointer() as checkpointer:
             saved = checkpointer.restore(
                 folder.absolute(), {"tree": like, "sha256": _sha256({})}
             )

@@ -2,6 +2,8 @@
 
 import dataclasses
 import gc
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +60,21 @@ def test_net_without_shared_layers_comes_back(tmp_path):
     restored = checkpoint.restore(tmp_path / "kept", setup)
     assert restored[0].net["shared"] == {}
     assert_same_bits(restored, (snapshot, dense))
+
+
+def test_lanes_may_save_and_restore_at_once(tmp_path, trained):
+    """As the seeds of a study in one program do, which are threads."""
+    lanes, start = 4, threading.Barrier(4)
+
+    def keep(lane):
+        start.wait()
+        for time in range(3):
+            folder = tmp_path / f"lane{lane}" / f"time{time}"
+            checkpoint.save(folder, *trained)
+            assert_same_bits(checkpoint.restore(folder, SETUP), trained)
+
+    with ThreadPoolExecutor(lanes) as pool:
+        list(pool.map(keep, range(lanes)))
 
 
 def test_saving_again_replaces(tmp_path, trained):
