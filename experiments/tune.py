@@ -35,7 +35,7 @@ from experiments.running import crew, stopping
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import claim, write_json
 from experiments.setup import check_trainable, not_applicable
-from experiments.tuning import search_space, trials
+from experiments.tuning import search_space, training, trials
 from experiments.tuning.search_space import SearchSpace
 from experiments.tuning.trials import Job, Store, Trial
 from experiments.tuning.tuned import Settings
@@ -131,7 +131,7 @@ def _tune(known: argparse.Namespace, rest: Sequence[str], command: str) -> str:
         store, monitor = Store(workdir / "optuna.journal"), Monitor(workdir)
         hands = crew.Crew(workdir, monitor, *together)
         with contextlib.closing(monitor), contextlib.closing(hands):
-            tried = trials.run(jobs, seeds, store, hands)
+            tried = training.run(jobs, seeds, store, hands)
     every = [trial for found in tried.values() for trial in found]
     rows = {job.module: _chosen(job, tried[job.module]) for job in jobs}
     result = {

@@ -17,7 +17,7 @@ from experiments.ablation import Row
 from experiments.config import Config
 from experiments.lt4rec import base, base_cvr, s_weight
 from experiments.running import crew, study, ticket_cache
-from experiments.tuning import trials, tuned
+from experiments.tuning import training, tuned
 from experiments.tuning.search_space import Dimension, SearchSpace, design, dimensions
 from jaxmtl.data.store import Dataset
 from jaxmtl.guard import NonFiniteLoss
@@ -208,7 +208,7 @@ def trained(monkeypatch):
         calls.append((name.partition("/anchor")[0], rate, conflict, seed))
         return formula(config, seed)
 
-    monkeypatch.setattr(trials, "_regret", regret)
+    monkeypatch.setattr(training, "_regret", regret)
     return calls
 
 
@@ -278,21 +278,21 @@ def test_a_tuning_that_is_killed_goes_on_and_ends_alike(
     expected, calls = result_of(tmp_path), list(trained)
     (tmp_path / "tune").rename(tmp_path / "whole")
     trained.clear()
-    regret = trials._regret
+    regret = training._regret
 
     def killed(*arguments):
         if len(trained) == 5:  # in the middle of a trial
             raise KeyboardInterrupt
         return regret(*arguments)
 
-    monkeypatch.setattr(trials, "_regret", killed)
+    monkeypatch.setattr(training, "_regret", killed)
     code, _, errors = command(*THREE)
     assert code == 130 and "goes on from here" in errors
     assert not (tmp_path / "tune" / "tuned.json").exists()
     text = status.to_text(status.read(tmp_path / "tune"), now=0)
     assert text.startswith("tuning: 6 ticket searches kept")
     assert "trainings done" in text and "the same command goes on" in text
-    monkeypatch.setattr(trials, "_regret", regret)
+    monkeypatch.setattr(training, "_regret", regret)
     assert command(*THREE)[:2] == whole[:2]
     assert result_of(tmp_path) == expected
     assert sorted(trained) == sorted(calls)  # what was finished is not made again
@@ -328,14 +328,14 @@ def test_another_space_or_other_seeds_in_the_same_directory_are_refused(
 def test_settings_under_which_training_diverges_are_kept_and_not_chosen(
     command, trained, tmp_path, monkeypatch
 ):
-    regret = trials._regret
+    regret = training._regret
 
     def diverging(config, *rest):
         if config.optimiser.learning_rate != 3e-3:
             raise NonFiniteLoss("the loss of task 'watch' became nan at step 3")
         return regret(config, *rest)
 
-    monkeypatch.setattr(trials, "_regret", diverging)
+    monkeypatch.setattr(training, "_regret", diverging)
     code, printed, _ = command("lt4rec.base_cvr", "--trials", "3")
     row = result_of(tmp_path)["rows"]["lt4rec.base_cvr"]
     assert code == 0 and row["trial"] == 0
@@ -387,7 +387,7 @@ def test_a_row_that_always_diverges_is_named(command, trained, monkeypatch):
     def diverging(*arguments):
         raise NonFiniteLoss("the loss became nan at step 3")
 
-    monkeypatch.setattr(trials, "_regret", diverging)
+    monkeypatch.setattr(training, "_regret", diverging)
     code, _, errors = command("lt4rec.base_cvr", "--trials", "2")
     assert code == 1
     assert "lt4rec.base_cvr: all trials diverged" in errors and "step 3" in errors
@@ -418,6 +418,22 @@ def test_what_cannot_be_tuned_is_refused_before_any_training(
     code, _, errors = command(*arguments)
     assert code == 1 and words in errors.splitlines()[-1]
     assert not trained and not (tmp_path / "tune").exists()
+
+
+def test_rows_of_two_papers_are_tuned_each_on_its_own_log(command, monkeypatch):
+    seen = {}
+
+    def regret(config, data, seed, name, workdir, monitor):
+        seen[name.split("/")[0]] = (config.data, data.fingerprint)
+        return formula(config, seed)
+
+    monkeypatch.setattr(training, "_regret", regret)
+    names = ("lt4rec.base_cvr", "dcrnn.gru")
+    assert command(*names, "--trials", "1")[0] == 0
+    assert set(seen) == set(names)
+    for config, fingerprint in seen.values():
+        assert sources.load(config, say=lambda text: None).fingerprint == fingerprint
+    assert len({fingerprint for _, fingerprint in seen.values()}) == 2
 
 
 def test_a_row_of_two_studies_is_tuned_once(command, trained):

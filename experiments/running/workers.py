@@ -132,7 +132,7 @@ def _receive(worker: _Worker) -> Any:
     """What a worker says; an error where it has died."""
     try:
         return worker.connection.recv()
-    except EOFError:
+    except (EOFError, ConnectionError):
         worker.process.join(PATIENCE)
         return ChildProcessError(
             f"worker process {worker.process.pid} ended with exit code"
