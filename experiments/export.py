@@ -40,7 +40,7 @@ from jaxmtl.data.store import Dataset
 from jaxmtl.export import PLATFORMS, export
 from jaxmtl.setup import Setup
 from jaxmtl.to_onnx import to_onnx
-from jaxmtl.train import Snapshot
+from jaxmtl.train_state import Snapshot
 from jaxmtl.types import PADDING, Mask
 
 TOLERANCE = 1e-4

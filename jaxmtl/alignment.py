@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxmtl import embedding, losses, masks, outputs, spaces
+from jaxmtl.feed import take
 from jaxmtl.setup import SHARED, Setup
-from jaxmtl.train import features_of, take
+from jaxmtl.train_state import features_of
 from jaxmtl.types import Array, Batch, Mask
 
 EMBEDDINGS = "embeddings"

@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 
 from jaxmtl import distributed, masks, table_shards
 from jaxmtl.setup import Setup
-from jaxmtl.train import Snapshot, make_init, snapshot_of
+from jaxmtl.train_state import Snapshot, make_init, snapshot_of
 from jaxmtl.types import Mask
 
 _turn = threading.Lock()

@@ -31,7 +31,7 @@ from jaxmtl.models import SharedTrunk
 from jaxmtl.models.crossing import feature_layer
 from jaxmtl.serving import PROGRAMS, SCHEMA, Kind, Program, read_net
 from jaxmtl.setup import SHARED, Setup
-from jaxmtl.train import Snapshot, features_like, features_of
+from jaxmtl.train_state import Snapshot, features_like, features_of
 from jaxmtl.types import Array, Features, Mask, Params, Rows
 
 PLATFORMS = ("cpu", "cuda", "tpu")

@@ -23,18 +23,13 @@ from jaxmtl import metrics, sharding
 from jaxmtl.data.batches import Plan
 from jaxmtl.data.chunks import read_chunks
 from jaxmtl.data.large_plan import LargePlan
+from jaxmtl.feed import place
 from jaxmtl.guard import BadBatch, NonFiniteLoss, bad_steps
+from jaxmtl.inference import predict_all
 from jaxmtl.setup import Setup
 from jaxmtl.spaces import with_joint
-from jaxmtl.train import (
-    Snapshot,
-    TrainState,
-    make_epoch,
-    make_gates,
-    place,
-    predict_all,
-    snapshot_of,
-)
+from jaxmtl.train import make_epoch
+from jaxmtl.train_state import Snapshot, TrainState, make_gates, snapshot_of
 from jaxmtl.types import Mask, Rows, Task
 
 CHUNK = 256

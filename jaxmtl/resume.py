@@ -23,7 +23,7 @@ import numpy as np
 from jaxmtl import distributed, embedding, sealed, table_shards
 from jaxmtl.fit import EpochRecord, Progress
 from jaxmtl.setup import Setup
-from jaxmtl.train import make_init, snapshot_of
+from jaxmtl.train_state import make_init, snapshot_of
 
 KEPT = 2
 """Versions on disk: the newest may turn out to be damaged."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from jaxmtl import masks
 from jaxmtl.fit import Fit
-from jaxmtl.train import TrainState
+from jaxmtl.train_state import TrainState
 from jaxmtl.types import Mask, Params
 
 

@@ -17,18 +17,12 @@ from conftest import make_rows, make_setup
 from jaxmtl import checkpoint, distributed, embedding, masks, sharding, table_shards
 from jaxmtl.data.batches import Plan
 from jaxmtl.fit import Progress
+from jaxmtl.inference import predict_all
 from jaxmtl.models import Dcrnn
 from jaxmtl.optim import Adam
 from jaxmtl.resume import Folder
-from jaxmtl.train import (
-    epoch_program,
-    init_net,
-    make_epoch,
-    make_gates,
-    make_init,
-    predict_all,
-    snapshot_of,
-)
+from jaxmtl.train import epoch_program, make_epoch
+from jaxmtl.train_state import init_net, make_gates, make_init, snapshot_of
 from jaxmtl.types import Vocabulary
 
 ROWS = make_rows(300, seed=0)

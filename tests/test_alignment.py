@@ -11,7 +11,7 @@ from jaxmtl import masks, models, sharing
 from jaxmtl.alignment import make_alignment
 from jaxmtl.models.crossing import Crossing
 from jaxmtl.models.shared_trunk import SharedTrunk
-from jaxmtl.train import make_init, snapshot_of
+from jaxmtl.train_state import make_init, snapshot_of
 
 PAIR = ("click", "watch")
 SIZE = 24

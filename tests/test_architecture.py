@@ -35,8 +35,8 @@ LAYERS = (
     {"serving"},
     {"score"},
     {"setup"},
-    {"outputs"},
-    {"train"},
+    {"outputs", "train_state", "feed"},
+    {"train", "inference"},
     {"fit", "alignment", "tickets", "checkpoint", "resume", "export"},
     {"to_onnx"},
 )

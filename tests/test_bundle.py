@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from jaxmtl import bundle, masks
 from jaxmtl.bundle import Bundle, DamagedBundle
 from jaxmtl.models import Dcrnn, Esmm, SharedBottom
-from jaxmtl.train import init_net
+from jaxmtl.train_state import init_net
 
 SETUP = make_setup(own_dims=(("watch", 2),))
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import assert_same_bits, make_setup
 
-from jaxmtl import checkpoint, masks, train
+from jaxmtl import checkpoint, masks, train_state
 from jaxmtl.models import HardSharing, SharedTrunk
 
 SETUP = make_setup(own_dims=(("watch", 2),))
@@ -34,7 +34,7 @@ def collect_failed_reads():
 @pytest.fixture(scope="module")
 def trained():
     """A snapshot and masks of different densities."""
-    snapshot = train.snapshot_of(train.make_init(SETUP)(jax.random.key(0)))
+    snapshot = train_state.snapshot_of(train_state.make_init(SETUP)(jax.random.key(0)))
     rng, full = np.random.default_rng(0), masks.full(snapshot.net)
     draw = lambda rate: jax.tree.map(
         lambda m: jnp.asarray(rng.random(m.shape) < rate), full
@@ -54,8 +54,8 @@ def test_snapshot_and_masks_come_back(tmp_path, trained):
 
 def test_net_without_shared_layers_comes_back(tmp_path):
     setup = make_setup(architecture=HardSharing((8, 6)))
-    snapshot = train.snapshot_of(train.make_init(setup)(jax.random.key(0)))
-    dense = train.dense_masks(setup, snapshot.net)
+    snapshot = train_state.snapshot_of(train_state.make_init(setup)(jax.random.key(0)))
+    dense = train_state.dense_masks(setup, snapshot.net)
     checkpoint.save(tmp_path / "kept", snapshot, dense)
     restored = checkpoint.restore(tmp_path / "kept", setup)
     assert restored[0].net["shared"] == {}
@@ -118,8 +118,8 @@ def test_checkpoint_of_another_net_is_refused(tmp_path, trained, change):
 def test_damage_never_passes_for_what_was_saved(tmp_path):
     """Orbax alone returns other numbers for most flipped bits of a large array."""
     setup = make_setup(dim=64)
-    snapshot = train.snapshot_of(train.make_init(setup)(jax.random.key(0)))
-    saved = snapshot, train.dense_masks(setup, snapshot.net)
+    snapshot = train_state.snapshot_of(train_state.make_init(setup)(jax.random.key(0)))
+    saved = snapshot, train_state.dense_masks(setup, snapshot.net)
     checkpoint.save(tmp_path / "kept", *saved)
     largest = max(tmp_path.rglob("*"), key=lambda path: path.stat().st_size)
     content, refused = largest.read_bytes(), 0

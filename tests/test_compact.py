@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from jaxmtl import compact, masks, pruning
 from jaxmtl.compact import Chain, Layer
 from jaxmtl.models.crossing import Crossing, feature_layer
-from jaxmtl.train import features_like, init_net
+from jaxmtl.train_state import features_like, init_net
 
 
 def forward(layers, x):

@@ -18,12 +18,13 @@ from jaxmtl import (
     bundle,
     compact,
     export,
+    inference,
     masks,
     models,
     pruning,
     score,
     serving,
-    train,
+    train_state,
 )
 from jaxmtl.data.encoding import prepared
 from jaxmtl.models.crossing import Crossing, crossed
@@ -87,9 +88,9 @@ def trained(family):
     )
     rng = np.random.default_rng(0)
     draw = lambda x: jnp.asarray(rng.normal(scale=0.5, size=x.shape), jnp.float32)
-    state = jax.eval_shape(train.make_init(setup), jax.random.key(0))
-    snapshot = jax.tree.map(draw, jax.eval_shape(train.snapshot_of, state))
-    task_masks = train.dense_masks(setup, snapshot.net)
+    state = jax.eval_shape(train_state.make_init(setup), jax.random.key(0))
+    snapshot = jax.tree.map(draw, jax.eval_shape(train_state.snapshot_of, state))
+    task_masks = train_state.dense_masks(setup, snapshot.net)
     if setup.masked:
         prune = pruning.prune_neurons if family == "s_neuron" else random
         task_masks = {
@@ -116,7 +117,7 @@ def as_table(schema, rows) -> pa.Table:
 
 
 def evaluated(setup, snapshot, task_masks, rows=ROWS):
-    return train.predict_all(setup, snapshot, task_masks, rows, chunk=128)
+    return inference.predict_all(setup, snapshot, task_masks, rows, chunk=128)
 
 
 def assert_scores(got, want):
@@ -206,7 +207,8 @@ def test_one_task_alone_is_scored_by_a_program_of_its_own(exported, scorer):
 def test_a_field_that_no_kept_weight_depends_on_is_not_looked_up(tmp_path):
     setup, snapshot, task_masks = trained("s_weight")
     depends = compact.dependence(
-        lambda features: crossed(features.shared, "inner"), train.features_like(setup)
+        lambda features: crossed(features.shared, "inner"),
+        train_state.features_like(setup),
     )
     tags = np.flatnonzero(depends[2])
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import assert_same_bits, make_rows, make_setup
 
 from jaxmtl import fit as fitting
-from jaxmtl import train
+from jaxmtl import inference, train, train_state
 from jaxmtl.data.batches import Plan
 from jaxmtl.optim import Adam
 from jaxmtl.types import PADDING, UNKNOWN, Task
@@ -19,8 +19,8 @@ TRAIN, VALIDATION = make_rows(64, seed=1), make_rows(60, seed=2)
 
 
 def beginning(setup):
-    state = train.make_init(make_setup())(KEY)  # alike for all setups here
-    dense = train.dense_masks(setup, state.net)
+    state = train_state.make_init(make_setup())(KEY)  # alike for all setups here
+    dense = train_state.dense_masks(setup, state.net)
     plan = Plan(TRAIN, setup.learned, 32)
     return state, dense, plan, jax.tree.map(jnp.asarray, TRAIN)
 
@@ -130,9 +130,9 @@ def test_validation_measures_each_task_in_its_space():
     keep = lambda record, snapshot: seen.append((record, snapshot))
     result = run(setup, epochs=2, on_epoch=keep)
     record, snapshot = seen[-1]
-    dense = train.dense_masks(setup, snapshot.net)
+    dense = train_state.dense_masks(setup, snapshot.net)
     rows = jax.tree.map(jnp.asarray, VALIDATION)
-    predicted = train.predict_all(setup, snapshot, dense, rows)
+    predicted = inference.predict_all(setup, snapshot, dense, rows)
     click, watch = VALIDATION.labels["click"] > 0, VALIDATION.labels["watch"]
     above = predicted["click"][click][:, None] - predicted["click"][~click][None]
     auc = np.mean((above > 0) + (above == 0) / 2)
@@ -147,7 +147,7 @@ def test_non_finite_loss_stops_and_names_the_first_step_and_its_task():
     """`click` breaks the net, but the loss that shows it first is the next task's."""
     setup = make_setup(adam=Adam(1e30))
     state, dense, plan, rows = beginning(setup)
-    gates = train.make_gates(setup, state.net, dense)
+    gates = train_state.make_gates(setup, state.net, dense)
     _, losses = train.make_epoch(setup)(state, dense, gates, rows, plan.orders(0, 1))
     finite = {task: np.isfinite(values).tolist() for task, values in losses.items()}
     assert finite == {"click": [True, False], "watch": [False, False]}
@@ -258,6 +258,6 @@ def test_an_id_that_training_never_saw_counts_for_nothing():
         ids = VALIDATION.ids.copy()
         ids[:, columns] = value
         rows = jax.tree.map(jnp.asarray, VALIDATION._replace(ids=ids))
-        dense = train.dense_masks(setup, result.best.net)
-        predicted.append(train.predict_all(setup, result.best, dense, rows))
+        dense = train_state.dense_masks(setup, result.best.net)
+        predicted.append(inference.predict_all(setup, result.best, dense, rows))
     assert_same_bits(*predicted)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import assert_same_bits, make_rows, make_setup
 
-from jaxmtl import guard, train
+from jaxmtl import feed, guard, train, train_state
 from jaxmtl.data.batches import EVERY
 
 
@@ -61,12 +61,12 @@ def test_a_step_on_a_bad_batch_moves_nothing_to_the_bit(changes):
     setup = make_setup(**changes)
     setup = dataclasses.replace(setup, adam=setup.adam._replace(weight_decay=0.1))
     kind = next(iter(setup.kinds))
-    state = train.make_init(setup)(jax.random.key(0))
-    dense = train.dense_masks(setup, state.net)
-    gates = train.make_gates(setup, state.net, dense)[kind]
+    state = train_state.make_init(setup)(jax.random.key(0))
+    dense = train_state.dense_masks(setup, state.net)
+    gates = train_state.make_gates(setup, state.net, dense)[kind]
     rows = jax.tree.map(jnp.asarray, make_rows(48, seed=1))
-    good = [train.take(rows, jnp.arange(at, at + 16)) for at in (0, 16)]
-    bad = train.take(rows, jnp.arange(32, 48))
+    good = [feed.take(rows, jnp.arange(at, at + 16)) for at in (0, 16)]
+    bad = feed.take(rows, jnp.arange(32, 48))
     numeric = bad.rows.numeric.at[3].set(jnp.nan)
     bad = bad._replace(rows=bad.rows._replace(numeric=numeric))
     step = jax.jit(train.make_step(setup, kind))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import assert_close, make_rows, make_setup
 
-from jaxmtl import lanes, train
+from jaxmtl import lanes, train_state
 from jaxmtl.data.batches import Plan
 from jaxmtl.fit import fit
 
@@ -162,11 +162,11 @@ def test_a_program_that_fails_fails_in_its_lanes():
 
 
 def train_seed(setup, rows, validation, seed):
-    state = train.make_init(setup)(jax.random.key(seed))
+    state = train_state.make_init(setup)(jax.random.key(seed))
     return fit(
         setup,
         state,
-        train.dense_masks(setup, state.net),
+        train_state.dense_masks(setup, state.net),
         plan=Plan(make_rows(64, seed=1), setup.learned, 32),
         train=rows,
         validation=validation,

@@ -19,7 +19,8 @@ from jaxmtl.data.large_plan import LargePlan
 from jaxmtl.data.prefetch import prefetch
 from jaxmtl.data.shuffle import shuffled
 from jaxmtl.spaces import joint_task, with_joint
-from jaxmtl.train import dense_masks, make_epoch, make_gates, make_init
+from jaxmtl.train import make_epoch
+from jaxmtl.train_state import dense_masks, make_gates, make_init
 
 few = settings(max_examples=40, deadline=None)
 CLICK, WATCH, LIKE = make_schema().tasks

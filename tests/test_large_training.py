@@ -14,7 +14,8 @@ from jaxmtl.data import store
 from jaxmtl.data.large_plan import LargePlan
 from jaxmtl.fit import fit
 from jaxmtl.guard import NonFiniteLoss
-from jaxmtl.train import dense_masks, make_init, predict_all
+from jaxmtl.inference import predict_all
+from jaxmtl.train_state import dense_masks, make_init
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from experiments.export import config_from_json
 from experiments.lt4rec import daily, s_weight
 from experiments.lt4rec.daily import KEPT, Method
 from experiments.running import stopping
-from jaxmtl.train import restart
+from jaxmtl.train_state import restart
 
 FEED = "--data.feed.users 60 --data.feed.videos 60 --data.feed.impressions 2400"
 NET = "--model.hidden 8 --model.embedding-dim 4 --model.crossing.kind none"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import assert_close, make_rows, make_setup
 
-from jaxmtl import train
+from jaxmtl import feed, inference, train, train_state
 from jaxmtl.data.batches import Plan
 from jaxmtl.optim import Adam
 from jaxmtl.setup import Conflict
@@ -44,9 +44,9 @@ CHANGES = {
 def one_step(setup):
     """The state and losses after an epoch of one step, and the same without numbers."""
     rows = jax.tree.map(jnp.asarray, make_rows(40, seed=1))
-    state = train.make_init(setup)(KEY)
-    dense = train.dense_masks(setup, state.net)
-    gates = train.make_gates(setup, state.net, dense)
+    state = train_state.make_init(setup)(KEY)
+    dense = train_state.dense_masks(setup, state.net)
+    gates = train_state.make_gates(setup, state.net, dense)
     orders = Plan(rows, setup.learned, 40, summed=True).orders(0, 1)
     given = dense, gates, rows, orders
     return train.make_epoch(setup)(jax.tree.map(jnp.copy, state), *given), state, given
@@ -59,11 +59,11 @@ def test_setups_that_differ_in_numbers_train_and_predict_through_one_program():
     for setup in setups:
         assert train.make_epoch(setup).func.function is program
         (state, _), _, (dense, _, rows, _) = one_step(setup)
-        snapshot = train.snapshot_of(state)
-        predicted = train.predict_all(setup, snapshot, dense, rows, chunk=40)
+        snapshot = train_state.snapshot_of(state)
+        predicted = inference.predict_all(setup, snapshot, dense, rows, chunk=40)
         ends.append((jax.device_get(snapshot), predicted))
     assert program._cache_size() == before + 1
-    assert train.predict_program(setups[0]).func._cache_size() == 1
+    assert inference.predict_program(setups[0]).func._cache_size() == 1
     for name, (snapshot, predicted) in zip(CHANGES, ends[1:], strict=True):
         differs = jax.tree.map(lambda a, b: bool((a != b).any()), snapshot, ends[0][0])
         assert any(jax.tree.leaves(differs)), f"the {name} changes nothing"
@@ -73,7 +73,7 @@ def test_setups_that_differ_in_numbers_train_and_predict_through_one_program():
 def test_a_program_with_numbers_as_arguments_equals_one_that_holds_them():
     setup = make(0.005, 0.1, 4.0, 2.0, 9.0, 0.3)
     (after, losses), state, (dense, gates, rows, orders) = one_step(setup)
-    batch = train.take(rows, orders["all"][0])
+    batch = feed.take(rows, orders["all"][0])
     step = jax.jit(train.make_step(setup, "all"))
     expected, expected_losses = step(state, dense, gates["all"], batch)
     assert_close(jax.tree.map(lambda x: x[0], losses), expected_losses, rtol=1e-6)

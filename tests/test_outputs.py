@@ -9,10 +9,10 @@ import pytest
 from conftest import assert_close, assert_same_bits, make_rows, make_setup
 from oracles import sigmoid
 
-from jaxmtl import models, outputs, train
+from jaxmtl import inference, models, outputs, train, train_state
 from jaxmtl.models.crossing import Crossing
 from jaxmtl.setup import Conflict
-from jaxmtl.types import Field, Rows, Schema, Task, Vocabulary
+from jaxmtl.types import Features, Field, Rows, Schema, Task, Vocabulary
 
 KEY = jax.random.key(0)
 VISIT, BUY, KEEP, SPEND, LIKE = (
@@ -215,15 +215,15 @@ def plant() -> Rows:
 def trained_rates(setup, steps=250):
     """What a net of this set-up predicts for every row after full-batch steps."""
     rows = jax.tree.map(jnp.asarray, plant())
-    state = train.make_init(setup)(KEY)
-    dense = train.dense_masks(setup, state.net)
-    gates = train.make_gates(setup, state.net, dense)
+    state = train_state.make_init(setup)(KEY)
+    dense = train_state.dense_masks(setup, state.net)
+    gates = train_state.make_gates(setup, state.net, dense)
     order = np.tile(np.arange(N, dtype=np.int32), (steps, 1))
     orders = dict.fromkeys(setup.kinds, order)
     state, losses = train.make_epoch(setup)(state, dense, gates, rows, orders)
     assert all(np.isfinite(np.asarray(part)).all() for part in losses.values())
-    snapshot = train.snapshot_of(state)
-    predicted = train.predict_all(setup, snapshot, dense, rows, chunk=N)
+    snapshot = train_state.snapshot_of(state)
+    predicted = inference.predict_all(setup, snapshot, dense, rows, chunk=N)
     return {name: float(p.mean()) for name, p in predicted.items()}
 
 
@@ -260,13 +260,13 @@ TINY = {
 def test_one_pass_without_masks_equals_one_a_task_under_dense_ones(name):
     masked = make_setup(architecture=TINY[name], tasks=("click", "watch", "like"))
     plain = dataclasses.replace(masked, masked=False)
-    state = train.make_init(masked)(KEY)
-    dense, none = (train.dense_masks(s, state.net) for s in (masked, plain))
+    state = train_state.make_init(masked)(KEY)
+    dense, none = (train_state.dense_masks(s, state.net) for s in (masked, plain))
     assert none == dict.fromkeys(masked.tasks)
     rows = jax.tree.map(jnp.asarray, make_rows(30, seed=3))
-    snapshot = train.snapshot_of(state)
+    snapshot = train_state.snapshot_of(state)
     one, several = (
-        train.predict_all(setup, snapshot, kept, rows, chunk=32)
+        inference.predict_all(setup, snapshot, kept, rows, chunk=32)
         for setup, kept in ((plain, none), (masked, dense))
     )
     assert set(one) == {*masked.tasks, "joint.watch", "joint.like"}
@@ -281,12 +281,12 @@ def test_forward_hands_out_the_tasks_asked_for_and_each_passs_own_loss():
         summed=True,
         task_losses=(("click", "log"), ("like", "log")),
     )
-    net = train.make_init(setup)(KEY).net
-    features = train.Features(
+    net = train_state.make_init(setup)(KEY).net
+    features = Features(
         jax.random.normal(KEY, (5, 4, 4)), {}, jax.random.normal(KEY, (5, 1))
     )
     forward = jax.jit(outputs.forward, static_argnums=(0, 4))
-    dense = train.dense_masks(setup, net)
+    dense = train_state.dense_masks(setup, net)
     several = forward(setup, net, dense, features, setup.tasks)
     plain = dataclasses.replace(setup, masked=False)
     one = forward(plain, net, {}, features, ("like",))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import make_rows, make_setup
 
-from jaxmtl import metrics, models, outputs, train
+from jaxmtl import inference, metrics, models, outputs, train, train_state
 from jaxmtl.data.batches import Plan
 from jaxmtl.models.crossing import Crossing
 
@@ -51,8 +51,8 @@ def test_every_product_is_in_bfloat16_and_what_comes_out_in_float32(
 ):
     assert {type(options) for options in NETS.values()} == set(models.ARCHITECTURES)
     setup = make("bfloat16", architecture, cross)
-    features = train.features_like(setup, rows=7)
-    net = jax.eval_shape(lambda: train.init_net(setup, KEY))
+    features = train_state.features_like(setup, rows=7)
+    net = jax.eval_shape(lambda: train_state.init_net(setup, KEY))
 
     def total(net, features):
         found = outputs.forward(setup, net, {}, features, setup.tasks)
@@ -73,9 +73,9 @@ def test_every_product_is_in_bfloat16_and_what_comes_out_in_float32(
 def trained(precision, epochs=6):
     """State, losses and predictions for fresh rows after some epochs."""
     setup, rows = make(precision), make_rows(2_000, seed=1)
-    state = train.make_init(setup)(KEY)
-    dense = train.dense_masks(setup, state.net)
-    gates = train.make_gates(setup, state.net, dense)
+    state = train_state.make_init(setup)(KEY)
+    dense = train_state.dense_masks(setup, state.net)
+    gates = train_state.make_gates(setup, state.net, dense)
     plan = Plan(rows, setup.learned, 100, summed=True)
     on_device = jax.tree.map(jnp.asarray, rows)
     for epoch in range(1, epochs + 1):
@@ -83,14 +83,14 @@ def trained(precision, epochs=6):
             state, dense, gates, on_device, plan.orders(0, epoch)
         )
     fresh = jax.tree.map(jnp.asarray, make_rows(4_000, seed=2))
-    snapshot = train.snapshot_of(state)
-    predicted = train.predict_all(setup, snapshot, dense, fresh, chunk=4_000)
+    snapshot = train_state.snapshot_of(state)
+    predicted = inference.predict_all(setup, snapshot, dense, fresh, chunk=4_000)
     return state, losses, predicted, fresh, snapshot
 
 
 def test_whatever_training_keeps_stays_in_float32():
     state, losses, predicted, _, _ = trained("bfloat16")
-    fresh = train.make_init(make("bfloat16"))(KEY)
+    fresh = train_state.make_init(make("bfloat16"))(KEY)
     kinds = lambda tree: jax.tree.map(lambda x: x.dtype, tree)
     assert kinds(state) == kinds(fresh)
     assert {x.dtype for x in losses.values()} == {jnp.dtype("float32")}
@@ -105,7 +105,7 @@ def test_predictions_in_bfloat16_are_those_in_float32_to_its_rounding():
     _, _, expected, rows, snapshot = trained("float32")
     setup = make("bfloat16")
     dense = dict.fromkeys(setup.tasks)
-    found = train.predict_all(setup, snapshot, dense, rows, chunk=4_000)
+    found = inference.predict_all(setup, snapshot, dense, rows, chunk=4_000)
     logit = lambda p: np.log(p) - np.log1p(-p)
     off = logit(found["click"]) - logit(expected["click"])
     assert 0 < np.abs(off).max() < 2**-5 * np.abs(logit(expected["click"])).max()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import assert_same_bits, make_rows, make_setup
 
-from jaxmtl import resume, sealed, train
+from jaxmtl import resume, sealed, train_state
 from jaxmtl.data.batches import Plan
 from jaxmtl.fit import fit
 
@@ -21,11 +21,11 @@ TRAIN, VALIDATION = (make_rows(n, seed=n) for n in (64, 60))
 
 def run(keeper=None, on_epoch=lambda record, snapshot: None):
     """Two epochs of two chunks, a step each."""
-    state = train.make_init(SETUP)(jax.random.key(0))
+    state = train_state.make_init(SETUP)(jax.random.key(0))
     return fit(
         SETUP,
         state,
-        train.dense_masks(SETUP, state.net),
+        train_state.dense_masks(SETUP, state.net),
         plan=Plan(TRAIN, SETUP.learned, 32),
         train=jax.tree.map(jnp.asarray, TRAIN),
         validation=jax.tree.map(jnp.asarray, VALIDATION),

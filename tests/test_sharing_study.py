@@ -20,7 +20,7 @@ from experiments.lt4rec import (
 from experiments.running import study
 from jaxmtl import tickets
 from jaxmtl.data.store import prepare
-from jaxmtl.train import make_init
+from jaxmtl.train_state import make_init
 
 FEED = "--data.feed.users 60 --data.feed.videos 60 --data.feed.impressions 3000"
 NET = "--model.hidden 16 8 --model.embedding-dim 4 --model.init-scale 0.05"

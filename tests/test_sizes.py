@@ -17,7 +17,7 @@ from experiments.dcrnn import (
     mmoe_matched,
 )
 from experiments.setup import make_setup, task_names
-from jaxmtl import embedding, models, train
+from jaxmtl import embedding, models, train_state
 from jaxmtl.data import video_feed
 from jaxmtl.data.store import Dataset
 from jaxmtl.models.crossing import Crossing
@@ -64,7 +64,7 @@ def count(tree) -> int:
 def test_size_before_training_is_that_of_the_net_that_trains(architecture, feed):
     config = make_config(architecture, hidden=(6, 5))
     setup = make_setup(config, feed, task_names(config, feed.schema))
-    state = jax.eval_shape(train.make_init(setup), jax.random.key(0))
+    state = jax.eval_shape(train_state.make_init(setup), jax.random.key(0))
     assert sizes.net_size(config, feed.schema) == count(state.net)
     # The training's table is padded; what is counted are the rows that ids name.
     rows = embedding.vocabulary_rows(feed.schema)

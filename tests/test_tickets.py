@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from conftest import assert_same_bits, make_rows, make_setup
 
-from jaxmtl import masks, outputs, pruning, tickets, train
+from jaxmtl import masks, outputs, pruning, tickets, train, train_state
 from jaxmtl.data.batches import Plan
 from jaxmtl.fit import Fit, fit
 from jaxmtl.models import Dcrnn, Mmoe, SharedTrunk
 from jaxmtl.models.crossing import Crossing
-from jaxmtl.train import Snapshot, TrainState
-from jaxmtl.types import Field, Rows, Schema, Task, Vocabulary
+from jaxmtl.train_state import Snapshot, TrainState
+from jaxmtl.types import Batch, Features, Field, Rows, Schema, Task, Vocabulary
 
 INPUTS, INFORMATIVE = 8, 2
 
@@ -194,7 +194,7 @@ def search(seed):
         )
 
     rounds = tickets.find(
-        start=lambda number: train.make_init(PLANTED)(key),
+        start=lambda number: train_state.make_init(PLANTED)(key),
         train=run,
         value_of=lambda result: result.value("click"),
         prune=pruning.prune,
@@ -205,7 +205,7 @@ def search(seed):
 
 def test_every_round_rewinds_to_the_initial_weights_and_empty_moments():
     _, begun = search(0)
-    initial = train.make_init(PLANTED)(jax.random.key(0))
+    initial = train_state.make_init(PLANTED)(jax.random.key(0))
     assert len(begun) == 4
     for state in begun:
         assert_same_bits(state, initial)
@@ -266,7 +266,7 @@ def search_in_company(name):
         nets.append((begun, jax.device_get(found.best.net)))
         return found
 
-    init, key = train.make_init(setup), jax.random.key(0)
+    init, key = train_state.make_init(setup), jax.random.key(0)
     dense = masks.full(init(key).net, "watch")
     size = masks.count(dense)
     rounds = tickets.find(
@@ -288,7 +288,7 @@ def is_none(leaf):
 def test_a_search_in_company_gives_masks_over_the_joint_net(name):
     rounds, nets = search_in_company(name)
     joint = make_setup(tasks=PAIR, architecture=COMPANY[name])
-    net = train.make_init(joint)(jax.random.key(0)).net
+    net = train_state.make_init(joint)(jax.random.key(0)).net
     assert_same_bits(nets[0][0], net)
     shapes = jax.tree.map(jnp.shape, masks.full(net, "watch"))
     assert all(jax.tree.map(jnp.shape, r.mask) == shapes for r in rounds)
@@ -315,13 +315,11 @@ def test_a_search_in_company_leaves_the_other_tasks_parts_alone(name):
 def test_tickets_of_a_search_in_company_train_together(name):
     """A step on both losses moves a tower inside its own task's mask alone."""
     setup = make_setup(tasks=PAIR, architecture=COMPANY[name], summed=True)
-    state = train.make_init(setup)(jax.random.key(1))
+    state = train_state.make_init(setup)(jax.random.key(1))
     ticket = search_in_company(name)[0][-1].mask
     task_masks = {"click": masks.full(state.net, "click"), "watch": ticket}
-    gates = train.make_gates(setup, state.net, task_masks)
-    batch = train.Batch(
-        jax.tree.map(jnp.asarray, make_rows(32, seed=2)), jnp.ones(32, bool)
-    )
+    gates = train_state.make_gates(setup, state.net, task_masks)
+    batch = Batch(jax.tree.map(jnp.asarray, make_rows(32, seed=2)), jnp.ones(32, bool))
     step = jax.jit(train.make_step(setup, "all"))
     after, losses = step(state, task_masks, gates["all"], batch)
     assert all(np.isfinite(loss) for loss in losses.values())
@@ -333,9 +331,9 @@ def test_tickets_of_a_search_in_company_train_together(name):
 @each_company
 def test_a_tasks_loss_asks_for_nothing_outside_its_ticket(name):
     setup = make_setup(tasks=PAIR, architecture=COMPANY[name], summed=True)
-    net = train.make_init(setup)(jax.random.key(1)).net
+    net = train_state.make_init(setup)(jax.random.key(1)).net
     ticket = search_in_company(name)[0][-1].mask
-    features = train.Features(
+    features = Features(
         jax.random.normal(jax.random.key(2), (8, 4, 4)), {}, jnp.ones((8, 1))
     )
 

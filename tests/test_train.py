@@ -11,10 +11,10 @@ import optax
 import pytest
 from conftest import assert_close, assert_same_bits, make_rows, make_setup
 
-from jaxmtl import masks, models, train
+from jaxmtl import feed, inference, masks, models, train, train_state
 from jaxmtl.data.batches import Plan
 from jaxmtl.setup import Conflict, Setup
-from jaxmtl.types import Rows, Task
+from jaxmtl.types import Batch, Rows, Task
 
 KEY = jax.random.key(0)
 MOVING = ("gated", "per_task", "leaky")
@@ -39,12 +39,12 @@ class World(NamedTuple):
     rows: Rows
 
 
-def start(setup) -> train.TrainState:
+def start(setup) -> train_state.TrainState:
     """The state of `make_init`, compiled once for setups that start alike."""
     plain = make_setup(own_dims=setup.own_dims)
     if setup.moving == "per_task":
         plain = make_setup(moving="per_task")
-    return train.make_init(plain)(KEY)
+    return train_state.make_init(plain)(KEY)
 
 
 @functools.cache
@@ -54,7 +54,7 @@ def make_world(setup, seed=0, n=96) -> World:
     net = jax.device_get(start(setup).net)
     draw = lambda mask: jnp.asarray(rng.random(mask.shape) < 0.5)
     drawn = {t: jax.tree.map(draw, masks.full(net)) for t in setup.tasks}
-    gates = train.make_gates(setup, net, drawn)
+    gates = train_state.make_gates(setup, net, drawn)
     plan = Plan(rows, setup.learned, 32, summed=setup.summed)
     return World(setup, drawn, gates, plan, jax.tree.map(jnp.asarray, rows))
 
@@ -68,7 +68,7 @@ def one_step(world, state, kind, index, step=None):
     padded = np.full(SLOTS, -1, np.int32)
     padded[: len(index)] = index
     step = step or compiled_step(world.setup, kind)
-    batch = train.take(world.rows, padded)
+    batch = feed.take(world.rows, padded)
     return step(state, world.masks, world.gates[kind], batch)
 
 
@@ -198,7 +198,7 @@ def test_padding_changes_nothing():
     before, index = warm(world.setup), np.arange(1, 13)
     gaps = np.full(SLOTS, -1)
     gaps[1:25:2] = index
-    batch = train.take(world.rows, index)
+    batch = feed.take(world.rows, index)
     step = compiled_step(world.setup, "click")
     expected, loss = step(before, world.masks, world.gates["click"], batch)
     after, padded_loss = one_step(world, before, "click", gaps)
@@ -271,9 +271,11 @@ def test_nothing_recompiles_when_masks_gates_or_orders_change(moving):
     for number, seed in enumerate((1, 2, 3)):
         world = make_world(setup, seed)
         state, _ = one_epoch(world, state, number, seed)
-    dense = train.dense_masks(setup, state.net)
-    gates = train.make_gates(setup, state.net, dense)
-    state = train.restart(setup, jax.random.key(5), train.snapshot_of(state))
+    dense = train_state.dense_masks(setup, state.net)
+    gates = train_state.make_gates(setup, state.net, dense)
+    state = train_state.restart(
+        setup, jax.random.key(5), train_state.snapshot_of(state)
+    )
     epoch(state, dense, gates, world.rows, world.plan.orders(3, 9))
     assert programs(program) == compiled
     assert train.make_epoch(make_setup(moving=moving)) is epoch
@@ -281,13 +283,13 @@ def test_nothing_recompiles_when_masks_gates_or_orders_change(moving):
 
 def test_predictions_under_other_masks_do_not_recompile():
     world = make_world(make_setup())
-    snapshot = train.snapshot_of(warm(world.setup))
-    predict = functools.partial(train.predict_all, world.setup, snapshot, chunk=36)
+    snapshot = train_state.snapshot_of(warm(world.setup))
+    predict = functools.partial(inference.predict_all, world.setup, snapshot, chunk=36)
     first = predict(world.masks, world.rows)
-    compiled = programs(train.predict_program(world.setup).func)
+    compiled = programs(inference.predict_program(world.setup).func)
     other = predict(make_world(world.setup, 1).masks, world.rows)
     assert (other["click"] != first["click"]).any()
-    assert programs(train.predict_program(world.setup).func) == compiled
+    assert programs(inference.predict_program(world.setup).func) == compiled
 
 
 def reference_fields(table, rows):
@@ -346,7 +348,7 @@ def test_step_on_the_sum_adds_the_tasks_separate_gradients():
     updates, _ = (adam := optax.adam(0.02)).update(total, adam.init(first))
     tables, net = optax.apply_updates(first, updates)
 
-    batch = train.Batch(rows, jnp.ones(SLOTS, bool))
+    batch = Batch(rows, jnp.ones(SLOTS, bool))
     step = compiled_step(SUM, "all")
     after, got = step(state, world.masks, world.gates["all"], batch)
     assert_close(got, losses)
@@ -360,9 +362,9 @@ def test_step_on_the_sum_adds_the_tasks_separate_gradients():
 
 def test_predictions_are_the_same_in_chunks_and_those_of_the_formula():
     world = make_world(make_setup())
-    snapshot = train.snapshot_of(warm(world.setup))
+    snapshot = train_state.snapshot_of(warm(world.setup))
     predict = functools.partial(
-        train.predict_all, world.setup, snapshot, world.masks, world.rows
+        inference.predict_all, world.setup, snapshot, world.masks, world.rows
     )
     whole, chunks = predict(), predict(chunk=36)
     for task, mask in world.masks.items():
@@ -377,20 +379,23 @@ def test_parts_of_one_name_start_alike_in_any_setup():
     """A ticket is found where joint training begins (Algorithm 1, line 11)."""
     joint = start(OWN)
     for task, own in (("click", ()), ("watch", OWN.own_dims)):
-        alone = train.make_init(make_setup(tasks=(task,), own_dims=own))(KEY)
+        alone = train_state.make_init(make_setup(tasks=(task,), own_dims=own))(KEY)
         assert_same_bits(alone.net["shared"], joint.net["shared"])
         assert_same_bits(alone.net["tasks"][task], joint.net["tasks"][task])
         for stack, table in alone.tables.items():
             assert_same_bits(table, joint.tables[stack])
-    other = train.make_init(OWN)(jax.random.key(1))
+    other = train_state.make_init(OWN)(jax.random.key(1))
     assert (other.tables["shared"].rows != joint.tables["shared"].rows).any()
 
 
 def test_restart_takes_parameters_by_name_and_no_moments():
     state, _ = one_step(make_world(OWN), start(OWN), "watch", range(9))
-    snapshot = train.snapshot_of(state)
+    snapshot = train_state.snapshot_of(state)
     setup = make_setup(tasks=("watch",), own_dims=OWN.own_dims)
-    state, fresh = train.restart(setup, KEY, snapshot), train.make_init(setup)(KEY)
+    state, fresh = (
+        train_state.restart(setup, KEY, snapshot),
+        train_state.make_init(setup)(KEY),
+    )
     own = {"watch": snapshot.net["tasks"]["watch"]}
     assert_same_bits(state.net, {"shared": snapshot.net["shared"], "tasks": own})
     assert_same_bits(state.moments, fresh.moments)
@@ -403,9 +408,9 @@ def test_restart_takes_parameters_by_name_and_no_moments():
 def test_a_net_for_all_tasks_restarts_without_a_view_that_its_own_task_has_not():
     """A click's search runs in the net of both tasks, and watching has a view there."""
     state, _ = one_step(make_world(OWN), start(OWN), "watch", range(9))
-    snapshot = train.snapshot_of(state)
+    snapshot = train_state.snapshot_of(state)
     setup = make_setup(tasks=("click",), net_tasks=("click", "watch"))
-    state = train.restart(setup, KEY, snapshot)
+    state = train_state.restart(setup, KEY, snapshot)
     assert "branch" in snapshot.net["tasks"]["watch"]
     watch = {"head": snapshot.net["tasks"]["watch"]["head"]}
     tasks = {"click": snapshot.net["tasks"]["click"], "watch": watch}
@@ -416,9 +421,9 @@ def test_a_net_for_all_tasks_restarts_without_a_view_that_its_own_task_has_not()
 def test_snapshot_outlives_the_state_it_was_taken_of():
     world = make_world(make_setup())
     state = start(world.setup)
-    snapshot = train.snapshot_of(state)
+    snapshot = train_state.snapshot_of(state)
     kept = jax.tree.map(jnp.copy, snapshot)  # a NumPy view would keep it alive
-    restarted = train.restart(world.setup, KEY, snapshot)
+    restarted = train_state.restart(world.setup, KEY, snapshot)
     for doomed in (state, restarted):
         one_epoch(world, doomed)
         assert all(x.is_deleted() for x in jax.tree.leaves(doomed.net))
@@ -495,9 +500,11 @@ def bought_rows() -> Rows:
 
 def rival_step(setup, kind, times=2, step=None):
     """The losses of some steps of one kind on the same batch, and the last state."""
-    state = train.make_init(setup)(KEY)
-    gates = train.make_gates(setup, state.net, train.dense_masks(setup, state.net))
-    batch = train.Batch(bought_rows(), jnp.arange(SLOTS) < 30)
+    state = train_state.make_init(setup)(KEY)
+    gates = train_state.make_gates(
+        setup, state.net, train_state.dense_masks(setup, state.net)
+    )
+    batch = Batch(bought_rows(), jnp.arange(SLOTS) < 30)
     step, seen = step or jax.jit(train.make_step(setup, kind)), []
     for _ in range(times):
         state, losses = step(state, dict.fromkeys(setup.tasks), gates[kind], batch)
@@ -516,7 +523,7 @@ def test_a_rival_trains_three_tasks_on_the_sum_of_their_losses(name):
     if "spend" in first:
         spend = np.asarray(bought_rows().labels["spend"])[:30]
         assert 0.9 < first["spend"] / np.mean(spend[spend > 0] ** 2) < 1.1
-    fresh = train.make_init(setup)(KEY).net
+    fresh = train_state.make_init(setup)(KEY).net
     assert jax.tree.structure(state.net) == jax.tree.structure(fresh)
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.net, fresh)
     assert all(moved["tasks"][n]["head"]["kernel"] for n in setup.tasks)
@@ -528,7 +535,7 @@ def test_a_rival_trains_an_amount_in_turn_with_other_tasks(name):
     setup = make_rival(name)
     (first, second), state = rival_step(setup, "spend")
     assert first.keys() == {"spend"} and second["spend"] < first["spend"]
-    fresh = train.make_init(setup)(KEY).net
+    fresh = train_state.make_init(setup)(KEY).net
     for other in ("click", "watch"):
         assert_same_bits(state.net["tasks"][other], fresh["tasks"][other])
 
@@ -547,12 +554,12 @@ def test_weights_on_negatives_leave_a_binary_tasks_predictions_calibrated():
     conflict = Conflict("like", 5.0, 0.1)
     weighted = make_setup(tasks=("like",), conflict=conflict)
     plain = make_setup(tasks=("like",))
-    snapshot = train.snapshot_of(train.make_init(plain)(KEY))
+    snapshot = train_state.snapshot_of(train_state.make_init(plain)(KEY))
     rows = jax.tree.map(jnp.asarray, make_rows(50, seed=3))
     dense = {"like": masks.full(snapshot.net)}
     odds = lambda p: p / (1 - p)
-    before = train.predict_all(plain, snapshot, dense, rows)["like"]
-    after = train.predict_all(weighted, snapshot, dense, rows)["like"]
+    before = inference.predict_all(plain, snapshot, dense, rows)["like"]
+    after = inference.predict_all(weighted, snapshot, dense, rows)["like"]
     np.testing.assert_allclose(odds(after), 5 * odds(before), rtol=1e-4)
 
 

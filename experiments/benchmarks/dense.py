@@ -10,8 +10,9 @@ import jax
 import optax
 
 from jaxmtl import embedding, losses, outputs
+from jaxmtl.feed import take
 from jaxmtl.setup import SHARED, Setup
-from jaxmtl.train import Snapshot, TrainState, features_of, take
+from jaxmtl.train_state import Snapshot, TrainState, features_of
 from jaxmtl.types import Array, Batch
 
 

@@ -39,7 +39,8 @@ from jaxmtl.models.crossing import Crossing
 from jaxmtl.models.shared_trunk import SharedTrunk
 from jaxmtl.optim import Adam
 from jaxmtl.setup import Setup
-from jaxmtl.train import dense_masks, make_epoch, make_gates, make_init
+from jaxmtl.train import make_epoch
+from jaxmtl.train_state import dense_masks, make_gates, make_init
 
 TARGET = 3e6
 """Rows a second that input alone shall bring."""

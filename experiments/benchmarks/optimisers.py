@@ -36,16 +36,10 @@ from experiments.statistics import mean_interval
 from jaxmtl import embedding, metrics
 from jaxmtl.data.batches import EVERY, Plan
 from jaxmtl.data.store import Dataset
+from jaxmtl.inference import predict_all
 from jaxmtl.setup import SHARED, Setup
-from jaxmtl.train import (
-    Snapshot,
-    dense_masks,
-    make_epoch,
-    make_gates,
-    make_init,
-    predict_all,
-    snapshot_of,
-)
+from jaxmtl.train import make_epoch
+from jaxmtl.train_state import Snapshot, dense_masks, make_gates, make_init, snapshot_of
 
 DENSE, NUDGED = "dense adam", "nudged"
 Optimiser = Literal["nudged", "adam", "lazy_adam", "adagrad", "rowwise_adagrad", "sgd"]

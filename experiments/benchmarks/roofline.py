@@ -43,7 +43,7 @@ from experiments.report import describe_environment
 from jaxmtl import embedding, masks
 from jaxmtl.models.crnn import CELLS
 from jaxmtl.pruning import prune
-from jaxmtl.train import features_like, init_net
+from jaxmtl.train_state import features_like, init_net
 from jaxmtl.types import Params
 
 FLOPS, BYTES = "FLOP", "byte"

@@ -30,16 +30,16 @@ from experiments.setup import make_setup, role, task_names
 from jaxmtl import masks, metrics, pruning, tickets
 from jaxmtl.data.store import Dataset
 from jaxmtl.fit import Fit, Progress, fit
+from jaxmtl.inference import predict_all
 from jaxmtl.resume import Folder
 from jaxmtl.setup import Setup
-from jaxmtl.train import (
+from jaxmtl.train import make_epoch
+from jaxmtl.train_state import (
     Snapshot,
     TrainState,
     dense_masks,
     init_net,
-    make_epoch,
     make_gates,
-    predict_all,
     restart,
     snapshot_of,
 )

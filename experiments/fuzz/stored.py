@@ -28,7 +28,7 @@ from jaxmtl.models.crossing import Crossing
 from jaxmtl.models.shared_trunk import SharedTrunk
 from jaxmtl.optim import Adam
 from jaxmtl.setup import Setup
-from jaxmtl.train import Snapshot, TrainState, make_init, snapshot_of
+from jaxmtl.train_state import Snapshot, TrainState, make_init, snapshot_of
 from jaxmtl.types import Field, Schema, Task, Vocabulary
 
 SCHEMA = Schema(

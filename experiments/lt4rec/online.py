@@ -47,7 +47,7 @@ from experiments.statistics import mean_interval
 from experiments.views import View
 from jaxmtl.data.feed_world import truth
 from jaxmtl.data.video_feed import Feed, make_feed
-from jaxmtl.train import predict_all
+from jaxmtl.inference import predict_all
 from jaxmtl.types import Rows
 
 ROWS = (

@@ -30,7 +30,7 @@ from jaxmtl import sharing
 from jaxmtl.alignment import EMBEDDINGS, make_alignment
 from jaxmtl.data.store import Dataset
 from jaxmtl.tickets import Ticket
-from jaxmtl.train import snapshot_of
+from jaxmtl.train_state import snapshot_of
 from jaxmtl.types import Mask, Rows
 
 ROWS = (s_weight, hard_sharing_trunk)

@@ -15,10 +15,11 @@ from experiments.running import stopping
 from experiments.running.workdir import write_arrays
 from jaxmtl.fit import EpochRecord
 from jaxmtl.guard import NonFiniteLoss
+from jaxmtl.inference import predict_all
 from jaxmtl.resume import Folder
 from jaxmtl.setup import Setup
 from jaxmtl.spaces import JOINT
-from jaxmtl.train import Snapshot, predict_all
+from jaxmtl.train_state import Snapshot
 from jaxmtl.types import Mask, Rows
 
 

@@ -35,18 +35,12 @@ from experiments.statistics import bootstrap_users, resample_users
 from jaxmtl import checkpoint, embedding, mask_controls, masks, tickets
 from jaxmtl.data.store import Dataset
 from jaxmtl.fit import EpochRecord, Fit, Keeper, fit
+from jaxmtl.inference import predict_all
 from jaxmtl.keys import named
 from jaxmtl.metrics import Metric
 from jaxmtl.setup import Setup
 from jaxmtl.table_shards import portable
-from jaxmtl.train import (
-    Snapshot,
-    TrainState,
-    dense_masks,
-    init_net,
-    predict_all,
-    restart,
-)
+from jaxmtl.train_state import Snapshot, TrainState, dense_masks, init_net, restart
 from jaxmtl.types import Mask
 
 RESAMPLES = 200

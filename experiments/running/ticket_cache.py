@@ -24,18 +24,18 @@ from experiments.setup import make_plan, make_setup, role, rows_of, task_names
 from jaxmtl import masks, pruning, tickets
 from jaxmtl.data.chunks import read_chunks
 from jaxmtl.data.store import Dataset
+from jaxmtl.feed import place
 from jaxmtl.fit import fit
 from jaxmtl.setup import Setup
-from jaxmtl.train import (
+from jaxmtl.train import make_epoch
+from jaxmtl.train_state import (
     Snapshot,
     TrainState,
     dense_masks,
     features_like,
     init_net,
-    make_epoch,
     make_gates,
     make_init,
-    place,
     restart,
     snapshot_of,
 )

@@ -1,0 +1,24 @@
+"""Batches where compiled programs take them: on the device, or split over a mesh."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jaxmtl import sharding
+from jaxmtl.data.chunks import Orders, gather
+from jaxmtl.setup import Setup
+from jaxmtl.types import Array, Batch, Rows
+
+
+def take(rows: Rows, index: Array) -> Batch:
+    """The batch of the rows numbered `index`; -1 is an empty slot."""
+    safe = jnp.maximum(index, 0)
+    return Batch(jax.tree.map(lambda column: column[safe], rows), index >= 0)
+
+
+def place(setup: Setup, rows: Rows, orders: Orders) -> dict[str, Batch]:
+    """Batches of rows on the host, where the setup's programs take them."""
+    if setup.mesh is None:
+        return gather(rows, orders)
+    return sharding.split_epoch(setup.mesh, rows, orders)
