@@ -14,6 +14,7 @@ from experiments.running import study
 from experiments.running.workdir import write_json
 from experiments.statistics import mean_interval
 from experiments.tables import Context
+from experiments.tuning import tuned
 from jaxmtl.data.store import Dataset
 
 
@@ -162,6 +163,7 @@ def keep(context: Context, result: Mapping[str, Any], file: str) -> str:
         "data": context.data.schema.name,
         "seeds": list(context.seeds),
         "command": context.command,
+        "tuning": tuned.note(context.tuned),
         **result,
     }
     write_json(context.workdir / f"{file}.json", result)

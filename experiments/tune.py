@@ -120,20 +120,29 @@ def _tune(known: argparse.Namespace, rest: Sequence[str], command: str) -> str:
     workdir = known.workdir or folder
     options, jobs = _make_jobs(known, rest)
     space, resume = options.search, options.config.resume
+    if options.config.mesh.spans_processes:
+        raise ValueError(
+            "a tuning runs on one host; leave out --mesh.cluster and --mesh.coordinator"
+        )
     together = crew.choose(
         options.together,
         options.processes,
         trainings=known.trials * known.seeds * len(jobs) * len(known.anchors),
         devices=options.config.mesh.devices,
     )
-    described = _describe(space, jobs, seeds)
+    described = _describe(space, jobs, seeds, known.anchors, options.config)
     with claim(workdir, described, resume), stopping.on_signals():
         store, monitor = Store(workdir / "optuna.journal"), Monitor(workdir)
         hands = crew.Crew(workdir, monitor, *together)
         with contextlib.closing(monitor), contextlib.closing(hands):
             tried = training.run(jobs, seeds, store, hands)
     every = [trial for found in tried.values() for trial in found]
-    rows = {job.module: _chosen(job, tried[job.module]) for job in jobs}
+    rows, failed = {}, {}
+    for job in jobs:
+        try:
+            rows[job.module] = _chosen(job, tried[job.module])
+        except ValueError as error:
+            failed[job.module] = str(error)
     result = {
         "objective": "mean regret on validation of the snapshot that would be served",
         "command": command,
@@ -143,12 +152,16 @@ def _tune(known: argparse.Namespace, rest: Sequence[str], command: str) -> str:
             "seeds": list(seeds),
             "anchors": known.anchors,
             "seconds": round(trials.seconds(every), 1),
+            "together": together[0],
         },
         "space": {name: d._asdict() for name, d in space.common.items()},
         "rows": rows,
     }
     out = known.out or workdir / "tuned.json"
-    write_json(out, result)
+    write_json(out, result | {"failed": failed})
+    if failed:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+        raise ValueError(f"{reasons}. The other rows' settings are in {out}")
     return f"{_text(result)}\n\nwritten to {out}"
 
 
@@ -230,7 +243,13 @@ def _make_job(
     return Job(name, found, design, [rows(settings) for settings in design], data)
 
 
-def _describe(space: SearchSpace, jobs: Sequence[Job], seeds: Sequence[int]) -> dict:
+def _describe(
+    space: SearchSpace,
+    jobs: Sequence[Job],
+    seeds: Sequence[int],
+    anchors: Sequence[str],
+    config: Config,
+) -> dict:
     """What `config.json` holds: what trials depend on, save how many there are."""
     rows = {}
     for job in jobs:
@@ -241,15 +260,18 @@ def _describe(space: SearchSpace, jobs: Sequence[Job], seeds: Sequence[int]) -> 
             at[anchor] = settings
         searched = {name: d._asdict() for name, d in job.dimensions.items()}
         rows[job.module] = {"searched": searched, "anchors": at}
-    return {"space": dataclasses.asdict(space), "seeds": list(seeds), "rows": rows}
+    return {
+        "space": dataclasses.asdict(space),
+        "seeds": list(seeds),
+        "anchors": list(anchors),  # in their order, which names what is kept
+        "on_nonfinite": config.on_nonfinite,  # a skipped step is no diverged trial
+        "rows": rows,
+    }
 
 
 def _chosen(job: Job, tried: Sequence[Trial]) -> dict[str, Any]:
     """What `tuned.json` says of a row: the settings, and all that was tried."""
-    try:
-        chosen = trials.best(tried)
-    except ValueError as error:
-        raise ValueError(f"{job.module}: {error}") from error
+    chosen = trials.best(tried)
     return {
         "settings": chosen.settings,
         "trial": chosen.number,

@@ -93,7 +93,7 @@ def restore(folder: Path, setup: Setup) -> tuple[Snapshot, dict[str, Mask]]:
 
 def read_unverified(folder: Path) -> dict[str, np.ndarray]:
     """Path in the tree -> array, of anything that Orbax saved; checks nothing."""
-    with ocp.PyTreeCheckpointer() as checkpointer, warnings.catch_warnings():
+    with _turn, ocp.PyTreeCheckpointer() as checkpointer, warnings.catch_warnings():
         # That it takes the devices from the file, as nothing else says them.
         warnings.filterwarnings("ignore", "Sharding info not provided")
         tree = checkpointer.restore(folder.absolute())

@@ -16,7 +16,7 @@ from experiments import run, sources, status, tune
 from experiments.ablation import Row
 from experiments.config import Config
 from experiments.lt4rec import base, base_cvr, s_weight
-from experiments.running import crew, study, ticket_cache
+from experiments.running import crew, stopping, study, ticket_cache
 from experiments.tuning import training, tuned
 from experiments.tuning.search_space import Dimension, SearchSpace, design, dimensions
 from jaxmtl.data.store import Dataset
@@ -251,6 +251,7 @@ def test_what_was_tried_and_its_budget_are_written_down(command, trained, tmp_pa
         "trials": 3,
         "seeds": [1000],
         "anchors": list(ANCHORS),
+        "together": "in_turn",
     }
     assert content["space"][RATE] == {"low": 1e-3, "high": 1e-2, "none": 0.0}
     assert content["command"].startswith("python -m experiments.tune lt4rec.base_cvr")
@@ -323,6 +324,12 @@ def test_another_space_or_other_seeds_in_the_same_directory_are_refused(
     assert code == 1 and "seeds" in errors and "--workdir" in errors
     code, _, errors = command(*THREE, "--search.weight-decay", "0.1", "1")
     assert code == 1 and "weight_decay" in errors
+    # An anchor's place names what is kept of it.
+    turned = (*NAMES, "--trials", "3", "--anchors", *reversed(ANCHORS))
+    code, _, errors = command(*turned)
+    assert code == 1 and "anchors" in errors
+    code, _, errors = command(*THREE, "--on-nonfinite", "skip")
+    assert code == 1 and "on_nonfinite" in errors
 
 
 def test_settings_under_which_training_diverges_are_kept_and_not_chosen(
@@ -358,6 +365,8 @@ def test_a_ticket_search_that_diverges_is_no_trial_s_choice_nor_repeated(
     two = ("lt4rec.ticket_cvr", "--trials", "2")
     code, printed, errors = command(*two)
     assert code == 0, errors
+    # Two rounds and a training; what diverged is no more expected.
+    assert status.read(tmp_path / "tune").plan["trainings"] == 3
     row = result_of(tmp_path)["rows"]["lt4rec.ticket_cvr"]
     assert row["trial"] == 0 and row["trials"][1]["objective"] is None
     assert "at step 3" in row["trials"][1]["error"] and len(trained) == 1
@@ -391,6 +400,53 @@ def test_a_row_that_always_diverges_is_named(command, trained, monkeypatch):
     code, _, errors = command("lt4rec.base_cvr", "--trials", "2")
     assert code == 1
     assert "lt4rec.base_cvr: all trials diverged" in errors and "step 3" in errors
+
+
+def test_a_row_that_always_diverges_leaves_the_others_their_settings(
+    command, trained, tmp_path, monkeypatch
+):
+    regret = training._regret
+
+    def diverging(config, data, seed, name, *rest):
+        if name.startswith("lt4rec.base_cvr"):
+            raise NonFiniteLoss("the loss became nan at step 3")
+        return regret(config, data, seed, name, *rest)
+
+    monkeypatch.setattr(training, "_regret", diverging)
+    code, _, errors = command("lt4rec.base_cvr", "lt4rec.base_ctr", "--trials", "2")
+    assert code == 1 and "lt4rec.base_cvr: all trials diverged" in errors
+    content = result_of(tmp_path)
+    assert set(content["rows"]) == {"lt4rec.base_ctr"}
+    assert "step 3" in content["failed"]["lt4rec.base_cvr"]
+    chosen = tuned.read(tmp_path / "tune" / "tuned.json")
+    assert set(chosen.rows) == {"lt4rec.base_ctr"}
+
+
+def test_a_tuning_stopped_in_the_middle_of_a_training_goes_on_in_it(
+    command, tmp_path, monkeypatch
+):
+    fast = ("lt4rec.base_ctr", "--trials", "1", "--checkpoint.steps", "2")
+    assert command(*fast)[0] == 0
+    (tmp_path / "tune").rename(tmp_path / "whole")
+    asked = []
+
+    def requested():
+        asked.append(None)
+        return len(asked) > 3
+
+    monkeypatch.setattr(stopping, "requested", requested)
+    code, _, errors = command(*fast)
+    assert code == stopping.EXIT_CODE and "goes on from here" in errors
+    assert list(tmp_path.glob("tune/trials/*/*/anchor0/seed1000/*"))
+    monkeypatch.undo()
+    assert command(*fast)[0] == 0
+    assert not list(tmp_path.glob("tune/trials/*/*/anchor0/seed1000"))
+    found, expected = (
+        json.loads((tmp_path / name / "tuned.json").read_text())["rows"]
+        for name in ("tune", "whole")
+    )
+    name = "lt4rec.base_ctr"
+    assert found[name]["objective"] == expected[name]["objective"]
 
 
 def test_a_damaged_journal_is_named(command, trained, tmp_path):

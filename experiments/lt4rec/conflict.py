@@ -271,7 +271,7 @@ def to_markdown(result: Mapping[str, Any]) -> str:
 
 def _cell(found: Mapping[str, Any]) -> str:
     test = found.get("difference")
-    if test is None:
-        return "–" if found["mean"] is None else f"{found['mean']:.4f}"
+    if test is None:  # undefined, or of a single seed
+        return "–"
     star = "*" if is_significant(test["p_holm"]) else ""
     return f"{test['mean']:+.4f}{star} ({test['closed']:+.0%})"

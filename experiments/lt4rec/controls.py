@@ -32,6 +32,7 @@ from experiments.lt4rec import (
     ticket_cvr,
 )
 from experiments.running.workdir import read_json, write_json
+from experiments.tuning import tuned
 
 VARIANTS = (
     dense_matched,
@@ -114,6 +115,7 @@ def run(context: tables.Context) -> str:
             "data": context.data.schema.name,
             "seeds": list(context.seeds),
             "command": context.command,
+            "tuning": tuned.note(context.tuned),
             "metrics": table["layout"]["main"],
             "found": found,
         },

@@ -67,10 +67,10 @@ CLAIMS = (
     Claim(
         "Does a bigger net lose to s-weight?", MSE, "s_weight_biggernet", 1, "s_weight"
     ),
-    Claim("Are untuned rivals worse than single tasks?", MSE, "esmm", 1, "base_cvr"),
-    Claim("Are untuned rivals worse than single tasks?", MSE, "mmoe", 1, "base_cvr"),
-    Claim("Are untuned rivals worse than single tasks?", AUC, "esmm", -1, "base_ctr"),
-    Claim("Are untuned rivals worse than single tasks?", AUC, "mmoe", -1, "base_ctr"),
+    Claim("Are rivals worse than single tasks?", MSE, "esmm", 1, "base_cvr"),
+    Claim("Are rivals worse than single tasks?", MSE, "mmoe", 1, "base_cvr"),
+    Claim("Are rivals worse than single tasks?", AUC, "esmm", -1, "base_ctr"),
+    Claim("Are rivals worse than single tasks?", AUC, "mmoe", -1, "base_ctr"),
 )
 
 

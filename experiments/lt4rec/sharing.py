@@ -26,6 +26,7 @@ from experiments.running.monitor import Monitor
 from experiments.running.workdir import read_json, write_json
 from experiments.setup import role, task_names
 from experiments.statistics import mean_interval
+from experiments.tuning import tuned
 from jaxmtl import sharing
 from jaxmtl.alignment import EMBEDDINGS, make_alignment
 from jaxmtl.data.store import Dataset
@@ -76,6 +77,7 @@ def run(context: tables.Context) -> str:
         "data": data.schema.name,
         "seeds": list(context.seeds),
         "command": context.command,
+        "tuning": tuned.note(context.tuned),
         "parts": parts(found),
         "overlap": {
             "tasks": between_tasks(found),

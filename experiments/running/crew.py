@@ -29,6 +29,8 @@ FEW = 4
 """Trainings for which no processes are started: they take seconds to do so."""
 MOST_PROCESSES = 8
 """Of their own accord; each needs its own memory."""
+MOST_LANES = 16
+"""Of one program; each has tables and moments of its own."""
 
 
 class Job(NamedTuple):
@@ -84,8 +86,9 @@ class Crew:
             self._hand_out(work, jobs, data)
         elif self._how == "program":
             for group in _grouped(jobs, program):
-                stopping.check()
-                self._together(work, group, data)
+                for at in range(0, len(group), MOST_LANES):
+                    stopping.check()
+                    self._together(work, group[at : at + MOST_LANES], data)
         else:
             for job in jobs:
                 stopping.check()

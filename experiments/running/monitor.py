@@ -50,9 +50,14 @@ class Monitor:
         self._turn = threading.RLock()  # several lanes may have one monitor
 
     def expect(self, trainings: int) -> None:
-        """Announces work, for the time left; where there is none, no bar appears."""
+        """Announces work, for the time left; where there is none, no bar appears.
+
+        Fewer than none takes back what was announced and will not be done.
+        """
         with self._turn:
             self._expect(trainings)
+            if trainings < 0:
+                self._tell("")
 
     def _expect(self, trainings: int) -> None:
         if self._bar is not None:

@@ -77,6 +77,11 @@ def read_unfinished(
         return [], []
 
 
+def rounds_done(where: Path) -> int:
+    """How many rounds of an unfinished search ended."""
+    return len(read_json(where / ROUNDS)) if (where / ROUNDS).exists() else 0
+
+
 def finish(where: Path, rounds: Sequence[Round], about: dict) -> None:
     """Commits a search and deletes what was kept to go on with it."""
     listed = [
@@ -90,8 +95,8 @@ def finish(where: Path, rounds: Sequence[Round], about: dict) -> None:
 def tidy(where: Path) -> None:
     """Deletes what a finished search no longer needs."""
     (where / ROUNDS).unlink(missing_ok=True)
-    for folder in where.glob("progress*"):
-        shutil.rmtree(folder)
+    for folder in where.glob("progress*"):  # another reader may be at it too
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_record(where: Path) -> dict:

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -18,6 +19,8 @@ from jaxmtl import sealed
 Resume = Literal["never", "auto", "must"]
 CONFIG = "config.json"
 LOCK = ".lock"
+LOOKS = 3
+"""Before a lock counts as another run's: `holder` has it for an instant."""
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -157,12 +160,17 @@ def holder(folder: Path) -> str | None:
 def _lock(path: Path) -> TextIO:
     """The file, locked; it says by whom."""
     file = path.open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        with file:
-            file.seek(0)
-            raise BlockingIOError(f"{file.read()} is at work in it") from error
+    for attempt in range(LOOKS):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError as error:
+            if attempt < LOOKS - 1:
+                time.sleep(0.05)
+                continue
+            with file:
+                file.seek(0)
+                raise BlockingIOError(f"{file.read()} is at work in it") from error
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}")
     file.flush()

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import functools
 import itertools
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from experiments.config import Config
-from experiments.running import crew, study, ticket_cache
+from experiments.running import crew, progress, study, ticket_cache, ticket_files
 from experiments.running.crew import Crew
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import read_json, write_json
@@ -87,6 +88,10 @@ def _file(workdir: Path, name: str, seed: int) -> Path:
     return workdir / "trials" / name / f"seed{seed}.json"
 
 
+def _progress_folder(workdir: Path, name: str, seed: int) -> Path:
+    return _file(workdir, name, seed).with_suffix("")
+
+
 def _missing(
     todo: Sequence[tuple[Job, int]], seeds: Sequence[int], workdir: Path
 ) -> dict[str, list[crew.Job]]:
@@ -136,6 +141,8 @@ def _search(
     except NonFiniteLoss as reason:
         path = _diverged(what, seed, data, workdir)
         write_json(path, {"error": str(reason)})
+        left = what[0].pruning.rounds + 1 - ticket_files.rounds_done(path.parent)
+        monitor.expect(-left)
 
 
 def _train(
@@ -155,6 +162,8 @@ def _train(
             regret = _regret(config, data, seed, part.name, workdir, monitor)
         except NonFiniteLoss as reason:
             errors = [str(reason)]
+    if errors:
+        monitor.expect(-1)  # it was announced, and is no training that ended
     found = {
         "regret": regret,
         "seconds": round(time.monotonic() - started, 1),
@@ -162,6 +171,8 @@ def _train(
         "error": errors[0] if errors else None,
     }
     write_json(_file(workdir, part.name, seed), found)
+    folder = _progress_folder(workdir, part.name, seed)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _regret(
@@ -174,9 +185,12 @@ def _regret(
 ) -> float:
     """The mean regret on validation of the snapshot that would be served."""
     ready = study.prepare(config, seed, data, workdir, monitor)
+    where = _progress_folder(workdir, name, seed)
+    keeper = progress.keep(where, ready.setup, config)
     with monitor.training(name, seed, "joint") as on_epoch:
         watch = lambda record, snapshot: on_epoch(record)
-        result = study.train(config, ready, seed, data, watch)
+        result = study.train(config, ready, seed, data, watch, keeper)
+    keeper.wait()  # what it writes is about to be deleted
     return result.history[result.best_epoch - 1].regret
 
 

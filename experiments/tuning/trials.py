@@ -138,7 +138,10 @@ def best(trials: Iterable[Trial]) -> Trial:
 
 
 def seconds(trials: Iterable[Trial]) -> float:
-    """How long trials took, with every ticket search once."""
+    """How long trials took, one after another, with every ticket search once.
+
+    Wall times: those of several lanes of one program overlap.
+    """
     trials = list(trials)
     searches = {name: s for trial in trials for name, s in trial.searches.items()}
     return sum(trial.seconds for trial in trials) + sum(searches.values())

@@ -182,7 +182,7 @@ def note(record: Mapping[str, Any] | None) -> str:
     names, seeds = ", ".join(budget["space"]), ", ".join(map(str, budget["seeds"]))
     anchors = "; ".join(anchor or "as given" for anchor in budget["anchors"])
     return (
-        f"Tuning: {len(rows) - len(left)} of {len(rows)} rows, each with"
+        f"Tuning: {len(rows) - len(left) - len(lent)} of {len(rows)} rows, each with"
         f" {budget['trials']} trials over {names}, where the row has it and does not"
         " set it itself; chosen by the mean regret on validation at the settings"
         f" ({anchors}) with seeds {seeds}, which are not reported."
