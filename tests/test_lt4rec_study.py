@@ -151,6 +151,25 @@ def test_the_map_is_corrected_over_all_methods_and_worlds():
     )  # what was given is as it was
 
 
+def test_margins_are_differences_of_means_over_worlds():
+    base, good, odd = [1.0, 2.0, 3.0], [1.5, 2.4, 3.6], [1.0, 2.2, 2.9]
+    worlds = [
+        {**world(base=base, a=good), "click_rate": 0.4, "conflict": 0.0},
+        {**world(base=odd, a=base), "click_rate": 0.4, "conflict": 1.0},
+    ]
+    found = conflict.margins(worlds, ["m"], "base")
+    (by_rate,) = found["click_rate"]
+    assert by_rate["click_rate"] == 0.4 and "conflict" not in by_rate
+    difference = by_rate["rows"]["a"]["m"]["difference"]
+    each = (np.subtract(good, base) + np.subtract(base, odd)) / 2
+    assert difference["mean"] == pytest.approx(each.mean())
+    assert difference["p"] == pytest.approx(stats.ttest_1samp(each, 0).pvalue)
+    by_conflict = [w["rows"]["a"]["m"]["difference"] for w in found["conflict"]]
+    p = stats.ttest_rel(good, base).pvalue
+    assert by_conflict[0]["mean"] == pytest.approx(0.5)
+    assert by_conflict[0]["p"] == pytest.approx(p)  # one world of each conflict
+
+
 def test_a_map_of_two_worlds(command, tmp_path, monkeypatch):
     rows = (base_ctr, base_cvr, s_weight, shuffled_masks)
     monkeypatch.setattr(conflict, "ROWS", rows)
@@ -177,8 +196,8 @@ def test_a_map_of_two_worlds(command, tmp_path, monkeypatch):
     assert set(controls["worlds"][0]["rows"]) == {"s-weight", "shuffled masks"}
     for family in ("conflict", "conflict_controls"):
         assert "s-weight" in (tmp_path / f"{family}.md").read_text()
-        for name in (family, f"{family}_difference", f"{family}_best"):
-            assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+        for end in ("", "_difference", "_margins", "_best"):
+            assert (tmp_path / f"{family}{end}.png").stat().st_size > 10_000
 
 
 def test_the_map_needs_a_log_that_knows_its_truth(capsys, tmp_path):

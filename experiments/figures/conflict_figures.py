@@ -1,7 +1,7 @@
-"""The map over conflict and click rate, in three figures.
+"""The map over conflict and click rate, in four figures.
 
-Levels with the oracle, paired differences to a reference such as the single task, and
-which method is best where.
+Levels with the oracle, paired differences to a reference such as the single task, their
+means over conflicts and over click rates, and which method is best where.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ STYLES = (
     (GREY, ">", ":"),
 )
 """A colour, marker and line for each method beside the reference; no two are alike."""
-SPREAD = 0.07
-"""Of the axis, from the first method's marks to the last one's."""
+SPREAD = 0.35
+"""Of a world's place, from the first method's marks to the last one's."""
+XLABELS = {"conflict": "conflict of the tasks", "click_rate": "click rate"}
 
 
 def draw(result: Mapping[str, Any], folder: Path, name: str) -> list[str]:
@@ -57,8 +58,9 @@ def draw(result: Mapping[str, Any], folder: Path, name: str) -> list[str]:
     """
     _curves(result, folder / f"{name}.png", _levels)
     _curves(result, folder / f"{name}_difference.png", _differences)
+    _margins(result, folder / f"{name}_margins.png")
     _best(result, folder / f"{name}_best.png")
-    return [f"{name}.png", f"{name}_difference.png", f"{name}_best.png"]
+    return [f"{name}{end}.png" for end in ("", "_difference", "_margins", "_best")]
 
 
 def _rates(result: Mapping[str, Any]) -> list[float]:
@@ -76,13 +78,37 @@ def _curves(result: Mapping[str, Any], path: Path, panel: Callable) -> None:
             worlds = [w for w in result["worlds"] if w["click_rate"] == rate]
             panel(axis, worlds, result["reference"], metric, title)
             axis.set_title(f"click rate {rate:g}", size=10)
-            axis.set_xticks([world["conflict"] for world in worlds])
-            tidy(axis)
-        line[0].set_ylabel(line[0].get_ylabel() or title)
+            _name_worlds(axis, worlds, "conflict")
+    _finish(figure, axes, result, path)
+
+
+def _margins(result: Mapping[str, Any], path: Path) -> None:
+    """The differences of means over conflicts, and over click rates."""
+    metrics, kinds = result["metrics"], result["margins"]
+    figure = Figure(figsize=(11, 3.8 * len(metrics) + 0.6), layout="constrained")
+    axes = figure.subplots(len(metrics), len(kinds), squeeze=False, sharey="row")
+    for line, (metric, title) in zip(axes, metrics.items(), strict=True):
+        for axis, (kind, worlds) in zip(line, kinds.items(), strict=True):
+            _differences(axis, worlds, result["reference"], metric, title)
+            over = "conflicts" if kind == "click_rate" else "click rates"
+            axis.set_title(f"means over all {over}", size=10)
+            _name_worlds(axis, worlds, kind)
+    _finish(figure, axes, result, path)
+
+
+def _name_worlds(axis: Axes, worlds: Sequence[Mapping], kind: str) -> None:
+    axis.set_xticks(range(len(worlds)), [f"{world[kind]:g}" for world in worlds])
+    axis.set_xlabel(XLABELS[kind])
+    tidy(axis)
+
+
+def _finish(figure: Figure, axes, result: Mapping[str, Any], path: Path) -> None:
+    for line in axes:
         for axis in line[1:]:
             axis.set_ylabel("")
-    for axis in axes[-1]:
-        axis.set_xlabel("conflict of the tasks")
+    for line in axes[:-1]:
+        for axis in line:
+            axis.set_xlabel("")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8)
     seeds = len(result["seeds"])
@@ -96,9 +122,9 @@ def _levels(
     axis: Axes, worlds: Sequence[Mapping], reference: str, metric: str, title: str
 ) -> None:
     oracle = [world["oracle"][metric] for world in worlds]
-    axis.plot(_conflicts(worlds), oracle, color="black", ls="--", lw=1, label="oracle")
+    axis.plot(oracle, color="black", ls="--", lw=1, label="oracle")
     level = [world["rows"][reference][metric]["mean"] for world in worlds]
-    axis.plot(_conflicts(worlds), level, color="black", lw=1.6, label=reference)
+    axis.plot(level, color="black", lw=1.6, label=reference)
     _methods(axis, worlds, reference, metric, lambda cell: (cell["mean"], cell["ci95"]))
     axis.set_ylabel(f"{title} ({BETTER[title.split()[-1]]})")
 
@@ -124,8 +150,8 @@ def _methods(
     height: Callable,
 ) -> None:
     names = [name for name in worlds[0]["rows"] if name != reference]
-    x = np.array(_conflicts(worlds))
-    offsets = np.linspace(-SPREAD / 2, SPREAD / 2, len(names)) * np.ptp(x)
+    x = np.arange(len(worlds))
+    offsets = np.linspace(-SPREAD / 2, SPREAD / 2, len(names))
     for name, offset, (colour, marker, line) in zip(
         names, offsets, STYLES[: len(names)], strict=True
     ):
@@ -148,14 +174,10 @@ def _methods(
         )
 
 
-def _conflicts(worlds: Sequence[Mapping]) -> list[float]:
-    return [world["conflict"] for world in worlds]
-
-
 def _best(result: Mapping[str, Any], path: Path) -> None:
     """The best method of each world; a star if it beats the reference for certain."""
     rates, metrics = _rates(result), result["metrics"]
-    conflicts = list(dict.fromkeys(_conflicts(result["worlds"])))
+    conflicts = list(dict.fromkeys(w["conflict"] for w in result["worlds"]))
     names = list(result["worlds"][0]["rows"])
     names.sort(key=lambda name: name != result["reference"])  # black, as in the others
     colours = ["black", *(style[0] for style in STYLES)][: len(names)]

@@ -4,8 +4,10 @@ On the simulated feed it is known how far the tasks' true preferences are apart
 (`--data.feed.conflict`) and how rare clicks are. Every row is trained in each of these
 worlds. Methods are compared with the single task, and s-weight's controls with
 s-weight: differences are paired by seed, and corrected by Holm over all rows and worlds
-of a metric. Left to `lt4rec.controls` are the two controls that search tickets of their
-own, which would double the searches.
+of a metric. What a single world is too noisy to decide, its margins may: the same
+differences of means over all conflicts, by click rate, and the other way round. Left to
+`lt4rec.controls` are the two controls that search tickets of their own, which would
+double the searches.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from experiments import sources, sweeps, tables
 from experiments.ablation import Ablation
@@ -64,6 +68,7 @@ ROWS = tuple(dict.fromkeys((*METHODS, *CONTROLS)))
 TUNED_AS = controls.TUNED_AS
 CONFLICTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 CLICK_RATES = (0.4, 0.1, 0.04)
+AXES = {"click_rate": "click rate", "conflict": "conflict"}
 PAIRS = {
     "base ctr": "base",
     "base cvr": "base",
@@ -144,8 +149,13 @@ def _write(
     ]
     if set(mine[0]["rows"]) <= {family.reference}:
         return ""
-    compared = compare(mine, list(about["metrics"]), family.reference)
-    result = {**about, "reference": family.reference, "worlds": compared}
+    metrics, reference = list(about["metrics"]), family.reference
+    result = {
+        **about,
+        "reference": reference,
+        "worlds": compare(mine, metrics, reference),
+        "margins": margins(mine, metrics, reference),
+    }
     folder = context.workdir
     write_json(folder / f"{family.file}.json", result)
     text = to_markdown(result)
@@ -232,31 +242,72 @@ def compare(
     return worlds
 
 
-def to_text(result: Mapping[str, Any], *, markdown: bool = False) -> str:
-    """A grid a metric: a row a world, a column a method, differences to the reference.
+def margins(
+    worlds: Sequence[Mapping[str, Any]], metrics: Sequence[str], reference: str
+) -> dict[str, list[dict[str, Any]]]:
+    """`compare` for the means over worlds of one click rate, and of one conflict.
 
-    In brackets the share of the reference's distance to the oracle.
+    Returns:
+      Each of `AXES` -> a world for each of its values; one family of tests a metric.
+    """
+    return {axis: compare(_pool(worlds, axis), metrics, reference) for axis in AXES}
+
+
+def _pool(worlds: Sequence[Mapping[str, Any]], axis: str) -> list[dict[str, Any]]:
+    found = []
+    for value in dict.fromkeys(world[axis] for world in worlds):
+        same = [world for world in worlds if world[axis] == value]
+        first = same[0]
+        rows = {
+            name: {m: _mean([w["rows"][name][m] for w in same]) for m in cells}
+            for name, cells in first["rows"].items()
+        }
+        oracle = {
+            m: float(np.mean([w["oracle"][m] for w in same])) for m in first["oracle"]
+        }
+        found.append({axis: value, "oracle": oracle, "rows": rows})
+    return found
+
+
+def _mean(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of some worlds' values, seed by seed; undefined where one of them is."""
+    values = [cell["values"] for cell in cells]
+    if any(None in seeds for seeds in values):
+        return {"mean": None, "values": [None] * len(values[0])}
+    means = np.mean(values, axis=0)
+    return {"mean": float(means.mean()), "values": means.tolist()}
+
+
+def to_text(result: Mapping[str, Any], *, markdown: bool = False) -> str:
+    """For each metric a grid of the margins and one of the worlds.
+
+    A row a world, a column a method: its difference to the reference, and in brackets
+    the share of the reference's distance to the oracle.
     """
     parts, reference = [], result["reference"]
     for metric, title in result["metrics"].items():
-        worlds = result["worlds"]
-        level = (w["rows"][reference][metric]["mean"] for w in worlds)
-        columns = [
-            ["click rate", *(f"{w['click_rate']:g}" for w in worlds)],
-            ["conflict", *(f"{w['conflict']:g}" for w in worlds)],
-            ["oracle", *(f"{w['oracle'][metric]:.4f}" for w in worlds)],
-            [reference, *("–" if x is None else f"{x:.4f}" for x in level)],
-        ]
-        for name in worlds[0]["rows"]:
-            if name != reference:
-                cells = [_cell(w["rows"][name][metric]) for w in worlds]
-                columns.append([name, *cells])
         parts.append(
             f"{title}, change to {reference} (* p < .05 after Holm's correction; in"
             " brackets, the share of its distance to the oracle)"
         )
-        parts.append(grid(columns, markdown=markdown))
+        tables = [(result["margins"][axis], (axis,)) for axis in AXES]
+        for worlds, axes in (*tables, (result["worlds"], AXES)):
+            columns = _columns(worlds, axes, metric, reference)
+            parts.append(grid(columns, markdown=markdown))
     return "\n\n".join(parts)
+
+
+def _columns(
+    worlds: Sequence[Mapping], axes: Sequence[str], metric: str, reference: str
+) -> list[list[str]]:
+    level = (w["rows"][reference][metric]["mean"] for w in worlds)
+    others = [name for name in worlds[0]["rows"] if name != reference]
+    return [
+        *([AXES[axis], *(f"{w[axis]:g}" for w in worlds)] for axis in axes),
+        ["oracle", *(f"{w['oracle'][metric]:.4f}" for w in worlds)],
+        [reference, *("–" if x is None else f"{x:.4f}" for x in level)],
+        *([n, *(_cell(w["rows"][n][metric]) for w in worlds)] for n in others),
+    ]
 
 
 def to_markdown(result: Mapping[str, Any]) -> str:
