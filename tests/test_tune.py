@@ -16,7 +16,14 @@ from experiments import run, sources, status, tune
 from experiments.ablation import Row
 from experiments.config import Config
 from experiments.lt4rec import base, base_cvr, s_weight
-from experiments.running import crew, stopping, study, ticket_cache
+from experiments.running import (
+    crew,
+    stopping,
+    study,
+    ticket_cache,
+    ticket_files,
+)
+from experiments.running.workdir import write_json
 from experiments.tuning import training, tuned
 from experiments.tuning.search_space import Dimension, SearchSpace, design, dimensions
 from jaxmtl.data.store import Dataset
@@ -200,7 +207,10 @@ def formula(config, seed):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Every training asked for: row and trial, learning rate, conflict, seed."""
+    """Every training asked for: row and trial, learning rate, conflict, seed.
+
+    Ticket searches are found at once.
+    """
     calls = []
 
     def regret(config, data, seed, name, workdir, monitor):
@@ -208,6 +218,11 @@ def trained(monkeypatch):
         calls.append((name.partition("/anchor")[0], rate, conflict, seed))
         return formula(config, seed)
 
+    def search(workdir, config, data, task, seed, monitor):
+        folder = ticket_cache.folder(workdir, config, data, task, seed)
+        write_json(folder / ticket_files.DONE, {"seconds": 2.0})
+
+    monkeypatch.setattr(ticket_cache, "get", search)
     monkeypatch.setattr(training, "_regret", regret)
     return calls
 
@@ -292,7 +307,7 @@ def test_a_tuning_that_is_killed_goes_on_and_ends_alike(
     assert not (tmp_path / "tune" / "tuned.json").exists()
     text = status.to_text(status.read(tmp_path / "tune"), now=0)
     assert text.startswith("tuning: 6 ticket searches kept")
-    assert "trainings done" in text and "the same command goes on" in text
+    assert "trainings done" in text
     monkeypatch.setattr(training, "_regret", regret)
     assert command(*THREE)[:2] == whole[:2]
     assert result_of(tmp_path) == expected
@@ -654,12 +669,11 @@ def without_test(monkeypatch):
     monkeypatch.setattr(sources, "load", load)
 
 
-@pytest.mark.parametrize("how", ["processes", "program"])
-def test_tuning_in_processes_or_in_one_program_chooses_alike(how, command, tmp_path):
+def test_tuning_in_one_program_chooses_alike(command, tmp_path):
     arguments = ("lt4rec.ticket_cvr", "--trials", "2", "--training.epochs", "1")
     assert command(*arguments)[0] == 0
     (tmp_path / "tune").rename(tmp_path / "in_turn")
-    code, _, errors = command(*arguments, "--together", how, "--processes", "2")
+    code, _, errors = command(*arguments, "--together", "program")
     assert code == 0, errors
     found, expected = (
         json.loads((tmp_path / name / "tuned.json").read_text())["rows"]
