@@ -150,13 +150,26 @@ def test_ids_that_leave_a_field_without_any_are_refused():
 
 
 def test_step_times_row_sparse_and_dense_tables():
-    options = step.Options((1000,), ("uniform",), batch=8, steps=2, repeats=2)
+    options = step.Options(
+        (1000,), ("uniform",), batch=8, batches=(), steps=2, repeats=2
+    )
     (table,) = step.measure(options)
     (record,) = table.records
     assert record["seconds"] > 0 and record["dense_seconds"] > 0
     assert record["growth"] == 1
     assert record["table_bytes"] == 1000 * 32 * 4
     assert record["temporary_bytes"] > 0
+
+
+def test_step_times_batches_of_several_sizes(monkeypatch):
+    monkeypatch.setattr(step, "BATCHED", 1000)
+    options = step.Options((), (), batches=(4, 8), steps=2, repeats=2)
+    (table,) = step.measure(options)
+    assert [record["batch"] for record in table.records] == [4, 8]
+    for record in table.records:
+        assert record["seconds"] > 0 and record["dense_seconds"] > 0
+        rows = record["rows_a_second"] * record["seconds"]
+        assert rows == pytest.approx(record["batch"])
 
 
 @pytest.mark.skipif(

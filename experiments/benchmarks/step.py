@@ -1,4 +1,4 @@
-"""A training step by number of ids: row-sparse tables against dense Adam, in one run.
+"""A training step by number of ids and by batch: row-sparse tables against dense Adam.
 
     python -m experiments.benchmarks.step
     python -m experiments.benchmarks.step --tables adam --out benchmarks
@@ -44,7 +44,8 @@ class Options(command.Output):
       draws: how ids are drawn: `uniform`, or `zipf` with exponent 1.2.
       tables: the row-sparse optimiser.
       dense_up_to: ids that the dense rival still trains.
-      batch: rows a step.
+      batch: rows a step, while the number of ids varies.
+      batches: rows a step, while there are `BATCHED` ids; none leaves this part out.
       steps: of one timed scan.
       repeats: timed scans; the median counts, compilation does not.
     """
@@ -54,11 +55,15 @@ class Options(command.Output):
     tables: row_optim.Name = "lazy_adam"
     dense_up_to: int = 1_000_000
     batch: int = 1024
+    batches: tuple[int, ...] = (256, 1024, 4096, 16384)
     steps: int = 20
     repeats: int = 10
 
 
-QUICK = Options((10_000, 100_000), ("uniform",), steps=5, repeats=5)
+BATCHED = 100_000
+QUICK = Options(
+    (10_000, 100_000), ("uniform",), batches=(256, 1024), steps=5, repeats=5
+)
 MILLISECONDS, MEGABYTES = 1e3, 1e-6
 COLUMNS = (
     Column("ids", "ids", ".0e"),
@@ -68,6 +73,15 @@ COLUMNS = (
     Column("table_bytes", "rows, MB", ",.1f", MEGABYTES),
     Column("temporary_bytes", "XLA temp", ",.1f", MEGABYTES),
     Column("resident_rise_bytes", "RSS rise", ",.1f", MEGABYTES),
+    Column("dense_seconds", "dense, ms", ".1f", MILLISECONDS),
+    Column("dense_to_ours", "× ours", ".1f"),
+)
+BY_BATCH = (
+    Column("batch", "rows a step", ","),
+    Column("seconds", "ours, ms", ".1f", MILLISECONDS),
+    Column("least_seconds", "least", ".1f", MILLISECONDS),
+    Column("rows_a_second", "rows a second", ",.0f"),
+    Column("temporary_bytes", "XLA temp", ",.1f", MEGABYTES),
     Column("dense_seconds", "dense, ms", ".1f", MILLISECONDS),
     Column("dense_to_ours", "× ours", ".1f"),
 )
@@ -152,7 +166,7 @@ def seconds_a_step(
 
 
 def measure(options: Options) -> Iterator[Table]:
-    """Yields a table for each draw."""
+    """Yields a table for each draw, and one for the batches."""
     for draw in options.draws:
         records = measure_draw(options, draw)
         by_ids = {record["ids"]: record for record in records}
@@ -166,6 +180,39 @@ def measure(options: Options) -> Iterator[Table]:
             notes=flat,
             plot=Plot("seconds", "seconds a step", "ids"),
         )
+    if options.batches:
+        yield Table(
+            f"A training step by batch, {BATCHED:,} ids uniform",
+            BY_BATCH,
+            measure_batches(options),
+            lead=f"Tables under {options.tables}; median of {options.repeats} scans of"
+            f" {options.steps} steps, a step.",
+            plot=Plot("rows_a_second", "rows a second", "batch"),
+        )
+
+
+def measure_batches(options: Options) -> list[dict]:
+    """A record for each number of rows a step."""
+    records = []
+    for batch in options.batches:
+        log = make_log(BATCHED, "uniform", batch, options.steps)
+        pair = row_sparse(log, options.tables), dense_adam(log)
+        for contender in pair:
+            contender.run()
+        runs = [contender.run for contender in pair]
+        medians, minima = seconds_a_step(runs, options.steps, options.repeats).tolist()
+        records.append(
+            {
+                "batch": batch,
+                "seconds": medians[0],
+                "least_seconds": minima[0],
+                "rows_a_second": batch / medians[0],
+                "temporary_bytes": pair[0].temporaries,
+                "dense_seconds": medians[1],
+                "dense_to_ours": medians[1] / medians[0],
+            }
+        )
+    return records
 
 
 def measure_draw(options: Options, draw: str) -> list[dict]:
