@@ -55,7 +55,7 @@ class Options(command.Output):
     tables: row_optim.Name = "lazy_adam"
     dense_up_to: int = 1_000_000
     batch: int = 1024
-    batches: tuple[int, ...] = (256, 1024, 4096, 16384)
+    batches: tuple[int, ...] = (256, 1024, 4096)
     steps: int = 20
     repeats: int = 10
 
