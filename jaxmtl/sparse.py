@@ -37,8 +37,6 @@ def make_host(
       chain: of NumPy arrays.
       forms: of its layers.
     """
-    if set(forms) == {"dense"}:
-        return _make_dense(chain)
     kernels = [
         convert(layer, form) for layer, form in zip(chain.layers, forms, strict=True)
     ]
@@ -53,22 +51,6 @@ def make_host(
             x += bias
             np.maximum(x, 0, out=x)
         return (kernels[-1] @ x + biases[-1])[0]
-
-    return run
-
-
-def _make_dense(chain: Chain) -> Callable[[np.ndarray], np.ndarray]:
-    """`make_host` without a sparse layer: rows stay rows, and nothing is copied."""
-
-    def run(vector: np.ndarray) -> np.ndarray:
-        is_whole = len(chain.inputs) == vector.shape[1]
-        x = vector if is_whole else vector[:, chain.inputs]
-        for kernel, bias in chain.layers[:-1]:
-            x = x @ kernel
-            x += bias
-            np.maximum(x, 0, out=x)
-        head = chain.layers[-1]
-        return (x @ head.kernel + head.bias)[:, 0]
 
     return run
 

@@ -65,25 +65,30 @@ QUICK = Options(
     (10_000, 100_000), ("uniform",), batches=(256, 1024), steps=5, repeats=5
 )
 MILLISECONDS, MEGABYTES = 1e3, 1e-6
-COLUMNS = (
-    Column("ids", "ids", ".0e"),
+OURS = (
     Column("seconds", "ours, ms", ".1f", MILLISECONDS),
     Column("least_seconds", "least", ".1f", MILLISECONDS),
-    Column("growth", "growth", ".2f"),
-    Column("table_bytes", "rows, MB", ",.1f", MEGABYTES),
-    Column("temporary_bytes", "XLA temp", ",.1f", MEGABYTES),
-    Column("resident_rise_bytes", "RSS rise", ",.1f", MEGABYTES),
+)
+TEMPORARIES = Column("temporary_bytes", "XLA temp", ",.1f", MEGABYTES)
+RIVAL = (
     Column("dense_seconds", "dense, ms", ".1f", MILLISECONDS),
     Column("dense_to_ours", "× ours", ".1f"),
 )
+COLUMNS = (
+    Column("ids", "ids", ".0e"),
+    *OURS,
+    Column("growth", "growth", ".2f"),
+    Column("table_bytes", "rows, MB", ",.1f", MEGABYTES),
+    TEMPORARIES,
+    Column("resident_rise_bytes", "RSS rise", ",.1f", MEGABYTES),
+    *RIVAL,
+)
 BY_BATCH = (
     Column("batch", "rows a step", ","),
-    Column("seconds", "ours, ms", ".1f", MILLISECONDS),
-    Column("least_seconds", "least", ".1f", MILLISECONDS),
+    *OURS,
     Column("rows_a_second", "rows a second", ",.0f"),
-    Column("temporary_bytes", "XLA temp", ",.1f", MEGABYTES),
-    Column("dense_seconds", "dense, ms", ".1f", MILLISECONDS),
-    Column("dense_to_ours", "× ours", ".1f"),
+    TEMPORARIES,
+    *RIVAL,
 )
 
 
