@@ -146,6 +146,7 @@ def _run(name: str, preset: Preset, rest: Sequence[str], argv: Sequence[str]) ->
         options.together,
         options.processes,
         trainings=len(ablations) * options.seeds,
+        examples=options.seeds * sum(sizes.examples(r.config, data) for r in ablations),
         devices=options.config.mesh.devices,
     )
     described = _describe(name, options.config, ablations, data)

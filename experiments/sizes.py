@@ -54,6 +54,11 @@ def multiply_adds(config: Config, schema: Schema, rows: int = 256) -> float:
     return compiled.cost_analysis()["flops"] / 2 / rows
 
 
+def examples(config: Config, data: Dataset) -> int:
+    """How many rows a training reads at most, over all of its epochs."""
+    return config.training.epochs * data.splits["train"].num_rows
+
+
 def peak_memory(config: Config, data: Dataset) -> int:
     """An estimate of a training's peak memory, in bytes, all on one device.
 

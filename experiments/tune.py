@@ -26,7 +26,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments import ablation, run, sources
+from experiments import ablation, run, sizes, sources
 from experiments.ablation import Ablation, Preset
 from experiments.config import Config, DataConfig, as_json
 from experiments.rendering import grid
@@ -124,10 +124,15 @@ def _tune(known: argparse.Namespace, rest: Sequence[str], command: str) -> str:
         raise ValueError(
             "a tuning runs on one host; leave out --mesh.cluster and --mesh.coordinator"
         )
+    repeats = known.trials * known.seeds
+    worlds = [
+        (job.rows[0][a].config, data) for job in jobs for a, data in job.data.items()
+    ]
     together = crew.choose(
         options.together,
         options.processes,
-        trainings=known.trials * known.seeds * len(jobs) * len(known.anchors),
+        trainings=repeats * len(worlds),
+        examples=repeats * sum(sizes.examples(*world) for world in worlds),
         devices=options.config.mesh.devices,
     )
     described = _describe(space, jobs, seeds, known.anchors, options.config)

@@ -19,6 +19,7 @@ from experiments.running import crew, stopping
 from experiments.running.crew import Crew, Job, choose
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import read_json, write_json
+from experiments.running.workers import _Waiting
 from jaxmtl.data.store import Dataset, prepare
 from jaxmtl.resume import Stopped
 
@@ -105,6 +106,16 @@ def test_every_job_is_done_once_on_the_same_log(how, crews, data):
     share = max(1, crew.usable_cores() // 2)
     if how == "processes":
         assert {one["cores"] for one in found.values()} == {share}
+
+
+def test_a_worker_stays_with_a_program_and_then_takes_a_fresh_one():
+    waiting = _Waiting(["aaa", "bb", "c"])
+    assert [waiting.next(worker) for worker in (1, 2, 1, 2)] == list("abab")
+    assert waiting.next(2) == "c"  # nobody is at it
+    assert waiting.next(2) == "a"  # all that is left, though another one's
+    assert not waiting
+    waiting = _Waiting(["a", "bb", "ccc"])
+    assert [waiting.next(worker) for worker in (1, 2, 3, 1)] == list("abcc")
 
 
 def test_a_log_changed_in_memory_reaches_the_processes(crews, data):
@@ -211,31 +222,36 @@ def test_a_study_s_numbers_are_those_of_seeds_in_turn(name, how, cache, tmp_path
     assert is_close(found[0], expected[0])
 
 
+MANY = crew.FEW_EXAMPLES
 CHOICES = [
-    # how, processes, trainings, devices, backend, cores -> how, processes
-    ("auto", 0, 15, 1, "cpu", 2, ("processes", 2)),
-    ("auto", 0, 15, 1, "cpu", 1, ("in_turn", 1)),
-    ("auto", 0, 15, 1, "cpu", 64, ("processes", 8)),
-    ("auto", 1, 15, 1, "cpu", 64, ("in_turn", 1)),
-    ("auto", 0, 3, 1, "cpu", 64, ("in_turn", 1)),
-    ("auto", 0, 15, 1, "gpu", 64, ("program", 1)),
-    ("auto", 0, 15, 8, "gpu", 64, ("in_turn", 1)),
-    ("processes", 20, 15, 1, "cpu", 2, ("processes", 15)),
-    ("in_turn", 0, 15, 1, "gpu", 2, ("in_turn", 1)),
-    ("program", 0, 2, 1, "cpu", 2, ("program", 1)),
+    # how, processes, (trainings, examples, devices), backend, cores -> how, processes
+    ("auto", 0, (15, MANY, 1), "cpu", 2, ("processes", 2)),
+    ("auto", 0, (15, MANY - 1, 1), "cpu", 2, ("in_turn", 1)),
+    ("auto", 0, (15, MANY, 1), "cpu", 1, ("in_turn", 1)),
+    ("auto", 0, (15, MANY, 1), "cpu", 64, ("processes", 8)),
+    ("auto", 1, (15, MANY, 1), "cpu", 64, ("in_turn", 1)),
+    ("auto", 0, (3, MANY, 1), "cpu", 64, ("in_turn", 1)),
+    ("auto", 0, (15, 1, 1), "gpu", 64, ("program", 1)),
+    ("auto", 0, (15, MANY, 8), "gpu", 64, ("in_turn", 1)),
+    ("processes", 20, (15, 1, 1), "cpu", 2, ("processes", 15)),
+    ("in_turn", 0, (15, MANY, 1), "gpu", 2, ("in_turn", 1)),
+    ("program", 0, (2, 1, 1), "cpu", 2, ("program", 1)),
 ]
 
 
 @pytest.mark.parametrize(
-    ("how", "processes", "trainings", "devices", "backend", "cores", "expected"),
-    CHOICES,
+    ("how", "processes", "study", "backend", "cores", "expected"), CHOICES
 )
 def test_auto_depends_on_the_device_and_the_study(
-    how, processes, trainings, devices, backend, cores, expected, monkeypatch
+    how, processes, study, backend, cores, expected, monkeypatch
 ):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     monkeypatch.setattr(crew, "usable_cores", lambda: cores)
-    assert choose(how, processes, trainings, devices) == expected
+    trainings, examples, devices = study
+    found = choose(
+        how, processes, trainings=trainings, examples=examples, devices=devices
+    )
+    assert found == expected
 
 
 @pytest.mark.parametrize(
@@ -248,4 +264,4 @@ def test_auto_depends_on_the_device_and_the_study(
 )
 def test_what_cannot_be_is_refused(how, processes, devices, says):
     with pytest.raises(ValueError, match=says):
-        choose(how, processes, 4, devices)
+        choose(how, processes, trainings=4, examples=MANY, devices=devices)

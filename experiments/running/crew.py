@@ -26,7 +26,10 @@ from jaxmtl.resume import Stopped
 
 How = Literal["auto", "in_turn", "processes", "program"]
 FEW = 4
-"""Trainings for which no processes are started: they take seconds to do so."""
+"""Trainings of which fewer go on in turn."""
+FEW_EXAMPLES = 4_000_000
+"""To train on, over all epochs, of which fewer go on in turn on a CPU: a process takes
+some 6 s to start and to compile, in which one core trains on half as many."""
 MOST_PROCESSES = 8
 """Of their own accord; each needs its own memory."""
 MOST_LANES = 16
@@ -83,7 +86,7 @@ class Crew:
             return
         stopping.check()
         if self._how == "processes":
-            self._hand_out(work, jobs, data)
+            self._hand_out(work, _grouped(jobs, program), data)
         elif self._how == "program":
             for group in _grouped(jobs, program):
                 for at in range(0, len(group), MOST_LANES):
@@ -94,11 +97,13 @@ class Crew:
                 stopping.check()
                 work(*job, data, self.workdir, self.monitor)
 
-    def _hand_out(self, work: Work, jobs: Sequence[Job], data: Dataset) -> None:
+    def _hand_out(
+        self, work: Work, groups: Sequence[Sequence[Job]], data: Dataset
+    ) -> None:
         if self._workers is None:
             self._workers = Workers(self._processes, self.workdir)
         try:
-            self._workers.do(work, jobs, data, self.monitor)
+            self._workers.do(work, groups, data, self.monitor)
         except BaseException:
             self.close()
             raise
@@ -129,7 +134,9 @@ def _grouped(jobs: Sequence[Job], key: Callable[[Job], Any]) -> list[list[Job]]:
     return groups
 
 
-def choose(how: How, processes: int, trainings: int, devices: int) -> tuple[How, int]:
+def choose(
+    how: How, processes: int, *, trainings: int, examples: int, devices: int
+) -> tuple[How, int]:
     """What `auto` means here, and how many processes there are to be.
 
     It depends on the study and the machine and not on what is left to do: a study
@@ -139,6 +146,7 @@ def choose(how: How, processes: int, trainings: int, devices: int) -> tuple[How,
       how: as the command line says.
       processes: likewise; 0 = one for each core, at most 8.
       trainings: rows times seeds.
+      examples: that they read at most, over all of their epochs.
       devices: of the mesh that each training is split over; 1 = none.
 
     Raises:
@@ -158,8 +166,10 @@ def choose(how: How, processes: int, trainings: int, devices: int) -> tuple[How,
             how = "in_turn"
         elif jax.default_backend() != "cpu":
             how = "program"
+        elif min(most, cores) == 1 or examples < FEW_EXAMPLES:
+            how = "in_turn"
         else:
-            how = "processes" if min(most, cores) > 1 else "in_turn"
+            how = "processes"
     return how, min(most, trainings) if how == "processes" else 1
 
 

@@ -15,7 +15,7 @@ from experiments.ablation import Ablation
 from experiments.config import Config
 from experiments.report import RowResult
 from experiments.running import progress, scores, ticket_cache
-from experiments.running.crew import Crew, Job
+from experiments.running.crew import Crew, Job, Work
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import (
     read_arrays,
@@ -72,8 +72,13 @@ def run_rows(
         if _seed_file(workdir, ablation, seed).exists():  # killed before it tidied up
             shutil.rmtree(_progress_folder(workdir, ablation, seed), ignore_errors=True)
     todo = _unfinished(ablations, seeds, data, workdir)
-    crew.do(_search, missing_searches(_configs(todo), data, workdir), data)
-    crew.do(_run_seed, todo, data)
+    search(missing_searches(_configs(todo), data, workdir), data, crew)
+    crew.do(
+        _run_seed,
+        todo,
+        data,
+        program=lambda job: joint_setup(job.what.config, data).structure(),
+    )
     resampled = resample_users(data.splits["test"].groups["user"], RESAMPLES)
     return [
         gather(ablation, seeds, data, workdir, resampled, main)
@@ -121,7 +126,26 @@ def search_tickets(
     """Makes all distinct searches, of configurations and seeds, not made yet."""
     missing = missing_searches(todo, data, crew.workdir)
     expect_searches(missing, crew.monitor)
-    crew.do(_search, missing, data)
+    search(missing, data, crew)
+
+
+def search(
+    jobs: Sequence[Job], data: Dataset, crew: Crew, work: Work | None = None
+) -> None:
+    """Makes searches, those of `missing_searches` or some of them.
+
+    Args:
+      jobs: the searches.
+      data: the log.
+      crew: makes them.
+      work: makes one, in the place of `ticket_cache.get`.
+    """
+
+    def program(job: Job) -> Setup:
+        config, task = job.what
+        return ticket_cache.single_setup(config, data, task).structure()
+
+    crew.do(work or _search, jobs, data, program)
 
 
 def expect_searches(jobs: Sequence[Job], monitor: Monitor) -> None:
@@ -196,10 +220,15 @@ def prepare(
     config: Config, seed: int, data: Dataset, workdir: Path, monitor: Monitor
 ) -> Ready:
     """Makes a row ready for joint training; searches the tickets that are missing."""
-    company = ticket_cache.company(config, data) if _is_masked(config) else ()
-    setup = make_setup(config, data, task_names(config, data.schema), company)
+    setup = joint_setup(config, data)
     found = find_tickets(config, seed, data, workdir, monitor)
     return Ready(setup, found, _masks(config, setup, found, seed))
+
+
+def joint_setup(config: Config, data: Dataset) -> Setup:
+    """The static part of a row's joint training."""
+    company = ticket_cache.company(config, data) if _is_masked(config) else ()
+    return make_setup(config, data, task_names(config, data.schema), company)
 
 
 def train(

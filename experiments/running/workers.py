@@ -59,11 +59,20 @@ class Workers:
     def do(
         self,
         work: Callable[..., None],
-        jobs: Sequence[tuple[Any, int]],
+        groups: Sequence[Sequence[tuple[Any, int]]],
         data: Dataset,
         monitor: Monitor,
     ) -> None:
-        """Does all of the jobs, in their order as far as workers are free.
+        """Does all of the jobs.
+
+        A worker stays with a group while it lasts, and then takes on one that no other
+        is at, so that few programs are compiled more than once.
+
+        Args:
+          work: carries out a job.
+          groups: jobs of one program each, in the order they are begun.
+          data: the log.
+          monitor: watches.
 
         After an error the workers are of no more use; close them.
 
@@ -72,18 +81,18 @@ class Workers:
           ChildProcessError: a worker died.
           Exception: the first that a job raised; the other workers have saved.
         """
-        waiting, busy, errors = deque(jobs), [], []
+        waiting, busy, errors = _Waiting(groups), [], []
         free, is_told = list(self._workers), False
         while waiting or busy:
             if (errors or stopping.requested()) and not is_told:
-                waiting.clear()
+                waiting = _Waiting([])
                 for worker in busy:
                     worker.connection.send("stop")
                 is_told = True
                 continue
             while waiting and free:
                 worker = free.pop(0)
-                self._send(worker, work, waiting.popleft(), data)
+                self._send(worker, work, waiting.next(worker.process.pid), data)
                 busy.append(worker)
             ready = multiprocessing.connection.wait(
                 [worker.connection for worker in busy], LOOK
@@ -116,6 +125,27 @@ class Workers:
         for worker in self._workers:
             worker.process.join(PATIENCE)
             worker.process.terminate()
+
+
+class _Waiting:
+    """Jobs that nobody has begun, and which group each worker is at."""
+
+    def __init__(self, groups: Sequence[Sequence[tuple[Any, int]]]):
+        self._groups = [deque(group) for group in groups]
+        self._at: dict[int, int] = {}
+
+    def __bool__(self) -> bool:
+        return any(self._groups)
+
+    def next(self, worker: int) -> tuple[Any, int]:
+        """The worker's next job: of its own group, a fresh one, or the longest."""
+        number = self._at.get(worker)
+        if number is None or not self._groups[number]:
+            left = [n for n, group in enumerate(self._groups) if group]
+            fresh = [n for n in left if n not in self._at.values()]
+            longest = max(left, key=lambda n: len(self._groups[n]))
+            number = self._at[worker] = fresh[0] if fresh else longest
+        return self._groups[number].popleft()
 
 
 def _deal_cores(count: int) -> list[set[int] | None]:

@@ -20,7 +20,6 @@ from experiments.running import crew, progress, study, ticket_cache, ticket_file
 from experiments.running.crew import Crew
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import read_json, write_json
-from experiments.setup import make_setup, task_names
 from experiments.tuning.trials import Job, Store, Trial
 from jaxmtl.data.store import Dataset
 from jaxmtl.guard import NonFiniteLoss
@@ -67,8 +66,7 @@ def _train_all(
         study.expect_searches(found, hands.monitor)
     for log, parts in missing.items():
         data = logs[log]
-        searched = functools.partial(_search_program, data=data)
-        hands.do(_search, searches[log], data, searched)
+        study.search(searches[log], data, hands, _search)
         hands.do(_train, parts, data, functools.partial(_program, data=data))
 
 
@@ -122,14 +120,8 @@ def _diverged(
     return ticket_cache.folder(workdir, config, data, task, seed) / DIVERGED
 
 
-def _search_program(job: crew.Job, data: Dataset) -> Setup:
-    config, task = job.what
-    return ticket_cache.single_setup(config, data, task).structure()
-
-
 def _program(job: crew.Job, data: Dataset) -> Setup:
-    config = job.what.config
-    return make_setup(config, data, task_names(config, data.schema)).structure()
+    return study.joint_setup(job.what.config, data).structure()
 
 
 def _search(
