@@ -1,21 +1,15 @@
-"""Every row is tuned with the same budget on validation, and tables say so."""
+"""Every row is tuned with the same budget on validation, and the test is not read."""
 
-import dataclasses
 import itertools
 import json
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from test_experiments import FEED, NET
+from test_search_space import DECAY, RATE
 
 from experiments import run, sources, status, tune
-from experiments.ablation import Row
-from experiments.config import Config
-from experiments.lt4rec import base, base_cvr, s_weight
 from experiments.running import (
     crew,
     stopping,
@@ -25,147 +19,12 @@ from experiments.running import (
 )
 from experiments.running.workdir import write_json
 from experiments.tuning import training, tuned
-from experiments.tuning.search_space import Dimension, SearchSpace, design, dimensions
 from jaxmtl.data.store import Dataset
 from jaxmtl.guard import NonFiniteLoss
 
 TRAINING = "--training.batch-size 256 --training.epochs 2 --pruning.rounds 1"
 TINY = f"{FEED} --data.feed.days 4 {NET} {TRAINING} --pruning.epochs 1".split()
 ANCHORS = ("--data.feed.conflict 0.25", "--data.feed.conflict 0.75")
-RATE = "optimiser.learning_rate"
-DECAY = "optimiser.weight_decay"
-DENSITY = "pruning.final_density"
-SPACE = SearchSpace()
-
-
-def trials_of(row, count, space=SPACE):
-    config = row.configure(base.DEMO)
-    return design(space, dimensions(space, row, base.DEMO, config), config, count)
-
-
-def module(configure=lambda config: config, **attributes):
-    """A row that is no file."""
-    name = "experiments.lt4rec.made_up"
-    names = {"__name__": name, "ROW": Row("made up"), "configure": configure}
-    return SimpleNamespace(**names | attributes)
-
-
-def with_rate(rate):
-    def configure(config):
-        optimiser = dataclasses.replace(config.optimiser, learning_rate=rate)
-        return dataclasses.replace(config, optimiser=optimiser)
-
-    return configure
-
-
-# The space and the design.
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    st.floats(1e-4, 1.0), st.floats(1.5, 1e3), st.floats(0, 0.9), st.floats(0, 0.9999)
-)
-def test_a_value_lies_in_its_range_or_is_none(low, ratio, none, place):
-    found = Dimension(low, low * ratio, none).at(place)
-    if place < none:
-        assert found == 0
-    else:
-        share = (place - none) / (1 - none)
-        expected = np.exp((1 - share) * np.log(low) + share * np.log(low * ratio))
-        assert found == pytest.approx(expected, rel=6e-3)  # three digits
-
-
-def test_a_place_halfway_is_the_geometric_mean():
-    assert Dimension(1e-3, 1e-1).at(0.5) == 0.01
-    assert Dimension(1e-2, 1.0, none=0.25).at(0.625) == 0.1
-    assert Dimension(1e-2, 1.0, none=0.25).at(0.24) == 0
-
-
-def test_trial_0_is_what_the_row_starts_from():
-    first, *_ = trials_of(s_weight, 4)
-    assert first == {RATE: 3e-3, DECAY: 0.0, DENSITY: 0.2}
-
-
-def test_every_row_has_the_same_trials_in_the_settings_they_share():
-    dense, sparse = trials_of(base_cvr, 9), trials_of(s_weight, 9)
-    assert set(dense[0]) == {RATE, DECAY} and set(sparse[0]) == {RATE, DECAY, DENSITY}
-    fixed = module(with_rate(5e-3), SEARCH={"training.cvr_weight": Dimension(1, 10)})
-    other = trials_of(fixed, 9)
-    assert set(other[0]) == {DECAY, "training.cvr_weight"}
-    for one, two, three in zip(dense, sparse, other, strict=True):
-        assert one[RATE] == two[RATE]
-        assert one[DECAY] == two[DECAY] == three[DECAY]
-
-
-def test_the_trials_fall_once_into_each_stratum_of_a_setting():
-    _, *points = trials_of(s_weight, 9)
-    for name, (low, high) in {RATE: (1e-3, 1e-2), DENSITY: (0.05, 0.5)}.items():
-        places = [np.log(p[name] / low) / np.log(high / low) * 8 for p in points]
-        assert sorted(int(place) for place in places) == list(range(8))
-    assert [p[DECAY] for p in points].count(0) == 2  # a quarter
-
-
-def test_more_trials_extend_those_before():
-    longer = trials_of(s_weight, 20)
-    assert len(longer) == 20 and longer[:7] == trials_of(s_weight, 7)
-
-
-def test_a_setting_that_a_row_itself_changes_is_its_point_and_stays():
-    row = module(with_rate(2e-3))
-    found = dimensions(SPACE, row, base.DEMO, row.configure(base.DEMO))
-    assert list(found) == [DECAY]
-
-
-def test_a_row_may_add_a_setting_or_keep_one_out():
-    row = module(SEARCH={DECAY: None, "model.init_scale": Dimension(0.01, 0.1)})
-    found = dimensions(SPACE, row, base.DEMO, base.DEMO)
-    assert list(found) == [RATE, "model.init_scale"]
-    one = module(SEARCH={RATE: None, DECAY: None})
-    assert trials_of(one, 8) == [{}]  # there is nothing to try
-
-
-@pytest.mark.parametrize("ends", [(0, 1), (1, 1), (2, 1), (-1, 1)])
-def test_a_range_without_two_ends_above_0_is_refused(ends):
-    with pytest.raises(ValueError, match=r"--search\.weight-decay is"):
-        SearchSpace(weight_decay=ends).check()
-
-
-def test_a_row_that_starts_outside_the_range_is_refused():
-    with pytest.raises(ValueError, match="learning_rate starts at 0.003.*0.01 to 0.1"):
-        trials_of(base_cvr, 4, SearchSpace(learning_rate=(1e-2, 1e-1)))
-
-
-# Settings on top of a configuration.
-
-
-def test_tuned_settings_replace_those_of_a_configuration_and_nothing_else():
-    config = tuned.tuned_config(
-        Config(), {RATE: 1, DENSITY: 0.3, "pruning.max_density": None}
-    )
-    assert config.optimiser.learning_rate == 1
-    assert config.pruning.final_density == 0.3 and config.pruning.max_density is None
-    restored = {RATE: 1e-4, DENSITY: 0.2, "pruning.max_density": 0.7}
-    assert tuned.tuned_config(config, restored) == Config()
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "words"),
-    [
-        ("optimiser.learnin_rate", 1.0, "did you mean 'learning_rate'"),
-        ("optimizer.learning_rate", 1.0, "did you mean 'optimiser'"),
-        ("optimiser.learning_rate.low", 1.0, "no setting is called"),
-        ("optimiser", 1.0, "is a section"),
-        (RATE, "fast", "must be of type float"),
-        (RATE, True, "must be of type float"),
-        (RATE, None, "must be of type float"),
-        ("training.epochs", 2.5, "must be of type int"),
-        ("training.schedule", "both", "'alternate', 'sum'"),
-    ],
-)
-def test_a_setting_that_does_not_exist_or_fit_is_named(name, value, words):
-    with pytest.raises(ValueError) as caught:
-        tuned.tuned_config(Config(), {name: value})
-    assert name in str(caught.value) and words in str(caught.value)
 
 
 # The tuner, its trainings replaced by a formula.
@@ -510,145 +369,6 @@ def test_rows_of_two_papers_are_tuned_each_on_its_own_log(command, monkeypatch):
 def test_a_row_of_two_studies_is_tuned_once(command, trained):
     command("lt4rec.figure4", "lt4rec.s_weight", "--trials", "1")
     assert [name for name, *_ in trained] == ["lt4rec.s_weight/trial0"]
-
-
-# The file in a run.
-
-
-def write_tuned(path, rows, **changes):
-    content = {
-        "budget": {"trials": 3, "seeds": [1000], "anchors": list(ANCHORS)},
-        "space": {RATE: {}, DECAY: {}},
-        "rows": {name: {"settings": chosen} for name, chosen in rows.items()},
-    }
-    path.write_text(json.dumps(content | changes))
-    return path
-
-
-@pytest.fixture
-def run_tuned(cache, tmp_path, capsys, monkeypatch):
-    """run_tuned(name, file, *settings) -> exit code, the context, errors."""
-
-    def call(name, path, *arguments):
-        found = []
-        monkeypatch.setattr(run.tables, "write", lambda c: found.append(c) or "")
-        capsys.readouterr()
-        made = ("--data.cache", str(cache), "--workdir", str(tmp_path / "run"))
-        settings = ("--tuned", str(path), "--no-report", *TINY, *made, *arguments)
-        code = run.main([name, *settings])
-        return code, found and found[0], capsys.readouterr().err
-
-    return call
-
-
-def test_a_run_gives_its_row_the_tuned_settings_and_says_so(run_tuned, tmp_path):
-    chosen = {RATE: 7e-3, DENSITY: 0.3}
-    path = write_tuned(tmp_path / "tuned.json", {"lt4rec.s_neuron": chosen})
-    # Over the command line's, which comes over the preset's.
-    code, context, errors = run_tuned("lt4rec.s_neuron", path, "--seeds", "1")
-    config = context.rows[0].config
-    assert code == 0 and config.optimiser.learning_rate == 7e-3
-    assert (config.pruning.unit, config.pruning.final_density) == ("neuron", 0.3)
-    assert config.optimiser.weight_decay == 0 and config.model.hidden == (16, 8)
-    assert "lt4rec.s_neuron: tuned, optimiser.learning_rate 0.007" in errors
-    kept = json.loads((tmp_path / "run" / "config.json").read_text())
-    settings = kept["rows"]["lt4rec.s_neuron"]
-    assert settings["optimiser"]["learning_rate"] == 7e-3
-    assert context.tuned["rows"] == {"lt4rec.s_neuron": chosen}
-    assert context.tuned["budget"]["trials"] == 3
-
-
-def test_a_tuned_setting_has_the_last_word(run_tuned, tmp_path):
-    path = write_tuned(tmp_path / "tuned.json", {"lt4rec.base_cvr": {RATE: 7e-3}})
-    settings = ("--optimiser.learning-rate", "0.1")
-    _, context, _ = run_tuned("lt4rec.base_cvr", path, *settings)
-    assert context.rows[0].config.optimiser.learning_rate == 7e-3
-    changed = run.configure_row(
-        None, module(with_rate(0.1)), base.DEMO, None, {RATE: 1}
-    )
-    assert changed.config.optimiser.learning_rate == 1
-
-
-def test_a_row_is_fitted_to_the_log_with_its_tuned_settings():
-    seen = []
-    row = module(resize=lambda config, schema: seen.append(config) or config)
-    run.configure_row(None, row, base.DEMO, None, {RATE: 7e-3})
-    assert [config.optimiser.learning_rate for config in seen] == [7e-3]
-
-
-def test_a_row_without_tuned_settings_is_trained_as_it_stands_and_named(
-    run_tuned, tmp_path
-):
-    path = write_tuned(tmp_path / "tuned.json", {"lt4rec.s_weight": {RATE: 7e-3}})
-    code, context, errors = run_tuned("lt4rec.base_cvr", path)
-    assert code == 0 and context.rows[0].config.optimiser.learning_rate == 3e-3
-    assert f"lt4rec.base_cvr: no tuned settings in {path}" in errors
-    assert context.tuned["rows"] == {"lt4rec.base_cvr": None}
-    note = tuned.note(context.tuned)
-    assert "0 of 1 rows" in note and "Not tuned: lt4rec.base_cvr" in note
-
-
-def test_a_control_has_the_settings_of_the_row_it_is_a_control_of():
-    own, theirs = {RATE: 7e-3}, {RATE: 2e-3}
-    rows = {"lt4rec.s_weight": own, "lt4rec.shuffled_masks": theirs}
-    chosen = tuned.Tuned("tuned.json", rows, {"trials": 3})
-    pairs = {"lt4rec.shuffled_masks": "lt4rec.s_weight", "lt4rec.esmm": "lt4rec.ple"}
-    lent = tuned.lend(chosen, pairs)
-    assert lent.settings("lt4rec.shuffled_masks") == own
-    assert lent.settings("lt4rec.esmm") == {}  # its owner was not tuned
-    assert chosen.settings("lt4rec.shuffled_masks") == theirs
-
-
-def test_a_study_of_controls_lends_them_their_row_s_settings(run_tuned, tmp_path):
-    chosen = {"lt4rec.s_weight": {RATE: 7e-3, DENSITY: 0.3}, "lt4rec.base_cvr": {}}
-    path = write_tuned(tmp_path / "tuned.json", chosen)
-    code, context, errors = run_tuned("lt4rec.controls", path, "--seeds", "1")
-    rows = {row.module: row.config for row in context.rows}
-    assert rows["lt4rec.swapped_tickets"].optimiser.learning_rate == 7e-3
-    assert rows["lt4rec.swapped_tickets"].pruning.final_density == 0.3
-    assert rows["lt4rec.hard_sharing"].optimiser.learning_rate == 3e-3
-    assert "lt4rec.swapped_tickets: tuned as lt4rec.s_weight" in errors
-    note = tuned.note(context.tuned)
-    assert "settings of lt4rec.s_weight" in note and "swapped_tickets" in note
-    assert "Not tuned: lt4rec.base_ctr, lt4rec.hard_sharing," in note
-
-
-def test_seeds_of_the_tuning_are_not_to_be_reported(run_tuned, tmp_path):
-    budget = {"trials": 3, "seeds": [1, 2], "anchors": [""]}
-    rows = {"lt4rec.base_cvr": {RATE: 7e-3}}
-    path = write_tuned(tmp_path / "tuned.json", rows, budget=budget)
-    code, _, errors = run_tuned("lt4rec.base_cvr", path, "--seeds", "2")
-    assert code == 1 and "chosen on seeds [1]" in errors
-    assert run_tuned("lt4rec.base_cvr", path, "--seeds", "1")[0] == 0
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (None, "no such file"),
-        ("{", "tuned.json"),
-        ("[]", "not a file of experiments.tune"),
-        ('{"rows": {}}', "not a file of experiments.tune"),
-        ({"lt4rec.s_wieght": {RATE: 1e-3}}, "did you mean 'lt4rec.s_weight'"),
-        ({"lt4rec.s_weight": {"optimiser.rate": 1}}, "'optimiser.rate'"),
-        ({"lt4rec.s_weight": {RATE: "fast"}}, "must be of type float"),
-        ({"lt4rec.s_weight": {RATE: [1e-3]}}, "must be of type float"),
-    ],
-)
-def test_a_bad_file_of_settings_is_named(content, words, run_tuned, tmp_path):
-    path = tmp_path / "tuned.json"
-    if isinstance(content, dict):
-        write_tuned(path, content)
-    elif content is not None:
-        path.write_text(content)
-    code, _, errors = run_tuned("lt4rec.base_cvr", path)
-    assert code == 1 and not (tmp_path / "run").exists()
-    assert str(path) in errors and words in errors
-
-
-def test_an_untuned_table_says_that_it_is():
-    assert tuned.record(tuned.NOTHING, []) is None
-    assert tuned.note(None).startswith("Tuning: none")
 
 
 # From the first trial to the table, trained for real.
