@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,16 @@ def test_standardised_values_of_a_small_block():
     scaled = standardise(values, moments(values[:2]))
     assert scaled.dtype == np.float32
     np.testing.assert_array_equal(scaled, [[-1, 0], [1, 0], [0, 1]])
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 19.95, -1e9])
+@pytest.mark.parametrize("cuts", [[], [7, 400]])
+def test_a_column_that_never_varies_is_only_shifted(value, cuts):
+    # The mean of equal numbers, summed, is off by a rounding.
+    blocks = np.split(np.full((1_000, 1), value), cuts)
+    over = functools.reduce(merge, map(moments, blocks))
+    assert over.squares == 0 and over.mean == value
+    np.testing.assert_allclose(standardise(np.array([[value + 1]]), over), 1)
 
 
 numbers = st.floats(-1e6, 1e6) | st.just(np.nan)

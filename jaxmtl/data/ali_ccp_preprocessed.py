@@ -30,6 +30,7 @@ from jaxmtl.data.ali_ccp_protocol import (
 from jaxmtl.data.ali_ccp_scratch import Counts
 from jaxmtl.data.ali_ccp_text import count_lines, read_batches
 from jaxmtl.data.log import Log
+from jaxmtl.data.scaling import Moments, merge, moments, standardise
 from jaxmtl.data.vocabulary import look_up
 from jaxmtl.types import Rows
 
@@ -72,21 +73,19 @@ def read_preprocessed(folder: Path, options: AliCcpOptions) -> Log:
     drawn["validation"] = dataclasses.replace(options, sample=None)
     seen = {field.name: Counts() for field in FIELDS}
     counts: Counter[str] = Counter()
-    moments = np.zeros((3, len(NUMERIC)))
+    over = moments(np.zeros((0, len(NUMERIC))))
     for split, path in files.items():
         selection = _select(path, drawn[split])
         for block in _blocks(path, selection):
             if split == "train":
                 for name, counted in seen.items():
                     counted.add(block[name])
-                numeric = _stack(block, NUMERIC).astype(np.float64)
-                moments += [np.power(numeric, k).sum(axis=0) for k in range(3)]
+                over = merge(over, moments(_stack(block, NUMERIC)))
         counts.update(selection.counts)
     known = {name: counted.known(options.least) for name, counted in seen.items()}
-    scale = _scale(moments)
     return Log(
         schema=make_schema(FIELDS, known, NUMERIC),
-        splits={s: _Blocks(files[s], drawn[s], known, scale) for s in files},
+        splits={s: _Blocks(files[s], drawn[s], known, over) for s in files},
         counts=dict(counts),
         notes=NOTES,
     )
@@ -121,14 +120,6 @@ def _stack(block: dict[str, np.ndarray], names: Iterable[str]) -> np.ndarray:
     return np.stack([block[name] for name in names], axis=1)
 
 
-def _scale(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation from the sums of the powers 0, 1 and 2."""
-    n, total, squares = moments
-    mean = total / np.maximum(n, 1)
-    variance = squares / np.maximum(n, 1) - mean**2
-    return mean, np.where(variance > 1e-12, np.sqrt(np.maximum(variance, 0)), 1)
-
-
 class _Blocks:
     """The rows of a split, read again each time."""
 
@@ -137,19 +128,17 @@ class _Blocks:
         path: Path,
         options: AliCcpOptions,
         known: dict[str, np.ndarray],
-        scale: tuple[np.ndarray, np.ndarray],
+        over: Moments,
     ):
         self._path, self._options = path, options
-        self._known, self._scale = known, scale
+        self._known, self._over = known, over
 
     def __iter__(self) -> Iterator[Rows]:
-        mean, deviation = self._scale
         for block in _blocks(self._path, _select(self._path, self._options)):
             ids = [look_up(block[name], known) for name, known in self._known.items()]
-            numeric = (_stack(block, NUMERIC) - mean) / deviation
             yield Rows(
                 ids=np.stack(ids, axis=1),
-                numeric=numeric.astype(np.float32),
+                numeric=standardise(_stack(block, NUMERIC), self._over),
                 labels={
                     "click": block["click"].astype(np.float32),
                     "conversion": block["purchase"].astype(np.float32),

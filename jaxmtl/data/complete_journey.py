@@ -35,6 +35,7 @@ from jaxmtl.data.complete_journey_tables import (
     load,
 )
 from jaxmtl.data.log import SPLITS, Log
+from jaxmtl.data.scaling import moments, standardise
 from jaxmtl.data.vocabulary import encode
 from jaxmtl.types import Field, Rows, Schema, Task
 
@@ -151,11 +152,10 @@ def _concatenate(parts: list[Raw]) -> Raw:
 def _encode(raw: Raw, is_train: np.ndarray) -> tuple[Schema, Rows]:
     vocabularies, ids = encode(FIELDS, raw.fields, is_train, min_count=MIN_COUNT)
     numeric = np.log1p(np.stack(list(raw.counts.values()), axis=1))
-    mean, std = numeric[is_train].mean(axis=0), numeric[is_train].std(axis=0)
     to_float = lambda column: column.astype(np.float32)
     rows = Rows(
         ids=ids,
-        numeric=to_float((numeric - mean) / np.where(std > 0, std, 1)),
+        numeric=standardise(numeric, moments(numeric[is_train])),
         labels=jax.tree.map(to_float, raw.labels),
         extras=jax.tree.map(to_float, raw.extras),
         groups={

@@ -17,7 +17,7 @@ from jaxmtl.data.encoding import Encoding, Scale
 from jaxmtl.data.own_log_columns import Columns, read_columns
 from jaxmtl.data.own_log_description import Description, load
 from jaxmtl.data.own_log_split import assign
-from jaxmtl.data.scaling import moments
+from jaxmtl.data.scaling import deviation, moments
 from jaxmtl.types import Schema
 
 
@@ -77,5 +77,4 @@ def _texts(
 
 def _scale(values: np.ndarray, log: bool) -> Scale:
     over = moments(values[:, None])
-    deviation = float(np.sqrt(over.squares[0] / max(over.count[0], 1)))
-    return Scale(float(over.mean[0]), deviation or 1.0, log)
+    return Scale(float(over.mean[0]), float(deviation(over)[0]), log)

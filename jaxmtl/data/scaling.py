@@ -38,9 +38,13 @@ def moments(values: np.ndarray) -> Moments:
     values = np.asarray(values, np.float64)
     known = ~np.isnan(values)
     count = known.sum(axis=0).astype(np.float64)
-    mean = np.where(known, values, 0).sum(axis=0) / np.maximum(count, 1)
-    squares = (np.where(known, values - mean, 0) ** 2).sum(axis=0)
-    return Moments(count, mean, squares)
+    # Over the smallest, so that a column of equal numbers deviates by exactly 0.
+    least = np.where(known, values, np.inf).min(axis=0, initial=np.inf)
+    least = np.where(count > 0, least, 0)
+    above = np.where(known, values - least, 0)
+    mean = above.sum(axis=0) / np.maximum(count, 1)
+    squares = (np.where(known, above - mean, 0) ** 2).sum(axis=0)
+    return Moments(count, least + mean, squares)
 
 
 def merge(a: Moments, b: Moments) -> Moments:
@@ -58,9 +62,13 @@ def standardise(values: np.ndarray, over: Moments) -> np.ndarray:
     A column that does not vary over the training rows is only shifted; a missing
     number becomes 0.
     """
-    deviation = np.sqrt(over.squares / np.maximum(over.count, 1))
-    scaled = (values - over.mean) / np.where(deviation > 0, deviation, 1)
-    return as_float32(scaled)
+    return as_float32((values - over.mean) / deviation(over))
+
+
+def deviation(over: Moments) -> np.ndarray:
+    """What `standardise` divides by, float64 [columns]: 1 for one that never varies."""
+    found = np.sqrt(over.squares / np.maximum(over.count, 1))
+    return np.where(found > 0, found, 1)
 
 
 def as_float32(scaled: np.ndarray) -> np.ndarray:
