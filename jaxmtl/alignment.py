@@ -13,7 +13,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxmtl import embedding, losses, masks, outputs, spaces
+from jaxmtl import embedding, masks, outputs
 from jaxmtl.feed import take
 from jaxmtl.setup import SHARED, Setup
 from jaxmtl.train_state import features_of
@@ -55,25 +55,16 @@ def make_alignment(setup: Setup, pair: tuple[str, str]) -> Callable[..., dict]:
             " tasks have no gradient each; compare another architecture"
         )
 
+    apply = outputs.in_precision(setup, setup.model.apply)
+
     def loss(name: str, seen, gathered, batch: Batch) -> Array:
         features = features_of(setup, gathered, batch.rows)
-        raw = setup.model.apply(seen, features).logits
+        raw = apply(seen, features).logits
         logits = outputs.loss_logits(setup, {name: raw[name]})[name]
-        weighted = setup.conflict and setup.conflict.task == name
-        return losses.task_loss(
-            setup.learned[name],
-            logits,
-            batch,
-            name=dict(setup.task_losses)[name],
-            weight=setup.conflict.row_weight(batch) if weighted else None,
-            positive=dict(setup.positive_weights).get(name, 1.0),
-        ).mean
+        return outputs.mean_loss(setup, name, logits, batch)
 
     def cosines(snapshot, task_masks, regions: dict[str, Mask], rows, index):
-        batch = take(rows, index)
-        if setup.spaces != "own":
-            labels = spaces.with_joint(setup.schema, batch.rows.labels)
-            batch = Batch(batch.rows._replace(labels=labels), batch.valid)
+        batch = outputs.with_joint(setup, take(rows, index))
         stacked = embedding.stacked_ids(setup.schema, batch.rows.ids)
         gathered = {
             stack: embedding.gather(table, stacked)

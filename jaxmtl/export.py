@@ -124,7 +124,7 @@ def make_program(
       read: bool [fields], which shared embeddings are looked up.
     """
     make = {"net": _net_logits, "subnets": _subnet_logits, "chains": _chain_logits}
-    logits_of = make[kind](setup, tasks)
+    logits_of = outputs.in_precision(setup, make[kind](setup, tasks))
 
     def one(tables, net, ids, numeric):
         features = look_up(setup, read, tables, ids[None], numeric[None])

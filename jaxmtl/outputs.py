@@ -7,15 +7,18 @@ section 4.1: the prior correction) and only then multiplied or reported.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 
-from jaxmtl import losses, masks
+from jaxmtl import losses, masks, spaces
 from jaxmtl.setup import Setup
 from jaxmtl.spaces import JOINT, is_nested, product_logit
-from jaxmtl.types import Array, Features, Mask, Outputs, Params
+from jaxmtl.types import Array, Batch, Features, Mask, Outputs, Params
+
+T = TypeVar("T")
 
 
 def forward(
@@ -27,30 +30,37 @@ def forward(
 ) -> Outputs:
     """The raw logits of some tasks, each seen through its own mask.
 
-    Without masks one pass through the net serves them all. With them there is one a
-    task, and the models' own losses are summed over the passes.
+    Without masks one pass through the net serves them all; with them there is one a
+    task.
     """
+    apply = in_precision(setup, setup.model.apply)
     if not setup.masked:
-        outputs = _apply(setup, net, features)
-        return Outputs({n: outputs.logits[n] for n in names}, outputs.aux_loss)
-    logits, aux_loss = {}, 0.0
-    for name in names:
-        outputs = _apply(setup, masks.apply(net, task_masks[name]), features)
-        logits[name] = outputs.logits[name]
-        aux_loss += outputs.aux_loss
-    return Outputs(logits, aux_loss)
+        logits = apply(net, features).logits
+        return Outputs({name: logits[name] for name in names})
+    seen = {name: masks.apply(net, task_masks[name]) for name in names}
+    return Outputs({n: apply(seen[n], features).logits[n] for n in names})
 
 
-def _apply(setup: Setup, net: Params, features: Features) -> Outputs:
-    """The model in the setup's precision, between parameters and logits in float32.
+def in_precision(setup: Setup, function: Callable[..., T]) -> Callable[..., T]:
+    """A function computed in the setup's precision, from float32 to float32.
 
     The one place where anything is cast: gradients come back through it in float32.
     """
-    if setup.precision == "float32":
-        return setup.model.apply(net, features)
-    cast = lambda tree, dtype: jax.tree.map(lambda x: jnp.asarray(x, dtype), tree)
-    narrow = cast((net, features), setup.precision)
-    return cast(setup.model.apply(*narrow), jnp.float32)
+
+    def compute(*args):
+        if setup.precision == "float32":
+            # Unasked, accelerators round a product's factors to bfloat16 or TF32.
+            with jax.default_matmul_precision("float32"):
+                return function(*args)
+        return _cast(function(*_cast(args, setup.precision)), jnp.float32)
+
+    return compute
+
+
+def _cast(tree, dtype):
+    is_real = lambda x: jnp.issubdtype(jnp.result_type(x), jnp.floating)
+    cast = lambda x: jnp.asarray(x, dtype) if is_real(x) else x
+    return jax.tree.map(cast, tree)
 
 
 def calibrate(setup: Setup, logits: Mapping[str, Array]) -> dict[str, Array]:
@@ -81,6 +91,34 @@ def loss_logits(setup: Setup, logits: Mapping[str, Array]) -> dict[str, Array]:
         else logit
         for name, logit in logits.items()
     }
+
+
+def mean_loss(setup: Setup, name: str, logits: Array, batch: Batch) -> Array:
+    """The loss of a task in `setup.learned`, before its weight in the sum.
+
+    Args:
+      setup: names the loss and its weights.
+      name: of the task.
+      logits: of `loss_logits`, [batch].
+      batch: with the joint labels (`with_joint`).
+    """
+    weighted = setup.conflict and setup.conflict.task == name
+    return losses.task_loss(
+        setup.learned[name],
+        logits,
+        batch,
+        name=dict(setup.task_losses)[name],
+        weight=setup.conflict.row_weight(batch) if weighted else None,
+        positive=dict(setup.positive_weights).get(name, 1.0),
+    ).mean
+
+
+def with_joint(setup: Setup, batch: Batch) -> Batch:
+    """The batch with the labels of joint tasks, where any is learned."""
+    if setup.spaces == "own":
+        return batch
+    labels = spaces.with_joint(setup.schema, batch.rows.labels)
+    return Batch(batch.rows._replace(labels=labels), batch.valid)
 
 
 def predictions(setup: Setup, logits: Mapping[str, Array]) -> dict[str, Array]:

@@ -23,11 +23,9 @@ from jaxmtl import (
     embedding,
     guard,
     lanes,
-    losses,
     optim,
     outputs,
     sharding,
-    spaces,
     table_shards,
 )
 from jaxmtl.data.batches import EVERY
@@ -53,9 +51,7 @@ def make_step(setup: Setup, kind: str) -> Callable[..., tuple]:
     )
 
     def step(state: TrainState, task_masks, gates, batch: Batch):
-        if setup.spaces != "own":
-            labels = spaces.with_joint(setup.schema, batch.rows.labels)
-            batch = Batch(batch.rows._replace(labels=labels), batch.valid)
+        batch = outputs.with_joint(setup, batch)
         inside = {n: learned[n].inside(batch.rows.labels) & batch.valid for n in names}
         inside[SHARED] = functools.reduce(jnp.logical_or, inside.values())
         read = _read_tables(setup, state.tables, batch.rows.ids, inside)
@@ -91,25 +87,17 @@ def make_step(setup: Setup, kind: str) -> Callable[..., tuple]:
 
 def _make_objective(setup: Setup, names: Sequence[str]) -> Callable[..., tuple]:
     """(net, gathered rows, masks, batch) -> (weighted sum of losses, each task's)."""
-    loss_names, weights = dict(setup.task_losses), dict(setup.task_weights)
-    positives, learned = dict(setup.positive_weights), setup.learned
+    weights = dict(setup.task_weights)
 
     def objective(net, gathered, task_masks, batch):
         features, means = features_of(setup, gathered, batch.rows), {}
         raw = outputs.forward(setup, net, task_masks, features, names)
-        total = raw.aux_loss
+        total = 0.0
+        if aux_loss := setup.model.aux_loss:
+            total += aux_loss(outputs.calibrate(setup, raw.logits), batch.valid)
         for name, logits in outputs.loss_logits(setup, raw.logits).items():
-            weighted = setup.conflict and setup.conflict.task == name
-            loss = losses.task_loss(
-                learned[name],
-                logits,
-                batch,
-                name=loss_names[name],
-                weight=setup.conflict.row_weight(batch) if weighted else None,
-                positive=positives.get(name, 1.0),
-            )
-            means[name] = loss.mean
-            total += weights.get(name, 1.0) * loss.mean
+            means[name] = outputs.mean_loss(setup, name, logits, batch)
+            total += weights.get(name, 1.0) * means[name]
         return total, means
 
     return objective

@@ -288,20 +288,22 @@ class Features(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """Named logits, each [batch], and a scalar added to the loss (or 0)."""
+    """Named logits, each [batch]."""
 
     logits: dict[str, Array]
-    aux_loss: Array | float = 0.0
 
 
 class Model(NamedTuple):
-    """A published architecture as two pure functions.
+    """A published architecture as pure functions.
 
     Attributes:
       init: (key, features) -> net, the parameters without the embedding tables;
         of `features` only the shapes are read.
       apply: (net, features, *, key=None) -> Outputs; no key means evaluation.
+      aux_loss: (recalibrated logits, valid bool [batch]) -> a scalar that is added to
+        the loss; None where there is none.
     """
 
     init: Callable[[Key, Features], Params]
     apply: Callable[..., Outputs]
+    aux_loss: Callable[[Mapping[str, Array], Array], Array] | None = None

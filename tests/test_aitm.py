@@ -48,7 +48,7 @@ def transfer_oracle(parts, before, own):
 
 
 def oracle(net, x, tasks, weight):
-    """Logits and auxiliary loss; a task stands behind the one its space names."""
+    """Logits and the calibrator; a task stands behind the one its space names."""
     z, logits, rises = {}, {}, 0.0
     for task in tasks:
         parts = net["shared"]["towers"][task.name]
@@ -67,10 +67,11 @@ def oracle(net, x, tasks, weight):
 @pytest.mark.parametrize("tasks", [FUNNEL[:1], FUNNEL, BRANCHING])
 def test_agrees_with_the_equations(tasks):
     model, features, net = make(tasks)
-    outputs = model.apply(net, features)
+    logits = model.apply(net, features).logits
+    charged = model.aux_loss(logits, np.ones(len(flattened(features)), bool))
     expected = oracle(float64(net), flattened(features), tasks, 0.6)
-    assert_close(tuple(outputs), expected, rtol=1e-4, atol=1e-5)
-    assert len(tasks) == 1 or outputs.aux_loss > 0
+    assert_close((logits, charged), expected, rtol=1e-4, atol=1e-5)
+    assert len(tasks) == 1 or charged > 0
     assert models.Aitm.spaces == "impression"
 
 
@@ -101,15 +102,20 @@ def test_later_tasks_hear_of_earlier_ones_and_never_the_other_way_round():
 
 
 def test_calibrator_charges_a_chance_that_rises_along_the_funnel():
-    model, features, net = make(FUNNEL[:2], weight=0.5)
-    for name, bias in (("click", -np.log(3)), ("watch", np.log(3))):
-        net["tasks"][name]["head"] = {
-            "kernel": jnp.zeros((3, 1)),
-            "bias": jnp.array([bias], jnp.float32),
-        }
-    assert_close(model.apply(net, features).aux_loss, 0.5 * (0.75 - 0.25))
-    net["tasks"]["click"]["head"]["bias"] = jnp.array([2.0])
-    assert model.apply(net, features).aux_loss == 0
+    model, _, _ = make(FUNNEL[:2], weight=0.5)
+    third = jnp.full(2, np.log(3.0))
+    valid = np.array([True, True])
+    charged = model.aux_loss({"click": -third, "watch": third}, valid)
+    assert_close(charged, 0.5 * (0.75 - 0.25))
+    assert model.aux_loss({"click": third, "watch": -third}, valid) == 0
+
+
+def test_calibrator_sees_no_slot_without_a_row():
+    model, _, _ = make(FUNNEL[:2], weight=0.5)
+    logits = {"click": jnp.zeros(3), "watch": jnp.array([np.log(3.0), -1.0, 9.0])}
+    two = np.array([True, True, False])
+    assert_close(model.aux_loss(logits, two), 0.5 * (0.75 - 0.5) / 2)
+    assert model.aux_loss(logits, np.zeros(3, bool)) == 0
 
 
 def test_spaces_in_a_circle_are_refused():

@@ -143,6 +143,23 @@ def test_a_folder_scores_raw_rows_as_evaluation_does(tmp_path, family):
     assert scorer.program.kind == (kind if setup.masked else "net")
 
 
+@pytest.mark.parametrize("family", ["hard sharing", "s_weight", "mmoe tickets"])
+def test_programs_compute_in_the_precision_that_was_trained(family):
+    """Within a few roundings of evaluation; to float32's it is much further."""
+    full, snapshot, task_masks = trained(family)
+    setup = dataclasses.replace(full, precision="bfloat16")
+    kind = export.kind_of(setup)
+    marks = task_masks if setup.masked else dict.fromkeys(setup.tasks)
+    held = bundle.Bundle(snapshot.net, marks, dict(snapshot.tables))
+    read = np.ones(len(setup.schema.fields), bool)
+    program = jax.jit(export.make_program(setup, kind, setup.tasks, read))
+    net = serving.read_net(held, kind, setup.tasks)
+    got = program(held.tables, net, ROWS.ids, ROWS.numeric)
+    want, float32 = (evaluated(s, snapshot, task_masks) for s in (setup, full))
+    apart = lambda found: max(np.abs(found[n] - want[n]).mean() for n in want)
+    assert apart(got) < apart(float32) / 3
+
+
 # One folder for the rest
 
 

@@ -12,7 +12,7 @@ from oracles import sigmoid
 from jaxmtl import inference, models, outputs, train, train_state
 from jaxmtl.models.crossing import Crossing
 from jaxmtl.setup import Conflict
-from jaxmtl.types import Features, Field, Rows, Schema, Task, Vocabulary
+from jaxmtl.types import Batch, Features, Field, Rows, Schema, Task, Vocabulary
 
 KEY = jax.random.key(0)
 VISIT, BUY, KEEP, SPEND, LIKE = (
@@ -273,18 +273,8 @@ def test_one_pass_without_masks_equals_one_a_task_under_dense_ones(name):
     assert_close(one, several, rtol=1e-6, atol=1e-6)
 
 
-def test_forward_hands_out_the_tasks_asked_for_and_each_passs_own_loss():
-    setup = make_setup(
-        architecture=models.Aitm(hidden=(4,)),
-        tasks=("click", "like"),
-        spaces="impression",
-        summed=True,
-        task_losses=(("click", "log"), ("like", "log")),
-    )
-    net = train_state.make_init(setup)(KEY).net
-    features = Features(
-        jax.random.normal(KEY, (5, 4, 4)), {}, jax.random.normal(KEY, (5, 1))
-    )
+def test_forward_hands_out_the_tasks_asked_for():
+    setup, net, features = aitm()
     forward = jax.jit(outputs.forward, static_argnums=(0, 4))
     dense = train_state.dense_masks(setup, net)
     several = forward(setup, net, dense, features, setup.tasks)
@@ -292,8 +282,46 @@ def test_forward_hands_out_the_tasks_asked_for_and_each_passs_own_loss():
     one = forward(plain, net, {}, features, ("like",))
     assert one.logits.keys() == {"like"}
     assert_close(several.logits["like"], one.logits["like"])
-    assert one.aux_loss > 0
-    np.testing.assert_allclose(several.aux_loss, 2 * one.aux_loss, rtol=1e-5)
+
+
+def aitm(weight=0.6, **changes):
+    """A setup, a net and features of 5 rows."""
+    setup = make_setup(
+        architecture=models.Aitm(hidden=(4,), calibrator_weight=weight),
+        tasks=("click", "like"),
+        spaces="impression",
+        summed=True,
+        task_losses=(("click", "log"), ("like", "log")),
+        **changes,
+    )
+    net = train_state.make_init(setup)(KEY).net
+    features = Features(
+        jax.random.normal(KEY, (5, 4, 4)), {}, jax.random.normal(KEY, (5, 1))
+    )
+    return setup, net, features
+
+
+@pytest.mark.parametrize(("likes", "is_charged"), [(0.2, False), (0.55, True)])
+def test_a_model_s_own_loss_is_of_recalibrated_chances(likes, is_charged):
+    positives = (("click", 2.0), ("like", 70.0))
+    rows = jax.tree.map(jnp.asarray, make_rows(32, seed=3))
+    odds = {"click": 2 * 0.5 / 0.5, "like": 70 * likes / (1 - likes)}
+
+    def moved(weight):
+        setup, *_ = aitm(weight, positive_weights=positives, masked=False)
+        state = train_state.make_init(setup)(KEY)
+        for name, raw in odds.items():
+            bias = jnp.log(jnp.array([raw], jnp.float32))
+            head = {"kernel": jnp.zeros((4, 1)), "bias": bias}
+            state.net["tasks"][name]["head"] = head
+        gates = train_state.make_gates(setup, state.net, dict.fromkeys(setup.tasks))
+        step = jax.jit(train.make_step(setup, "all"))
+        batch = Batch(rows, jnp.ones(32, bool))
+        return step(state, dict.fromkeys(setup.tasks), gates["all"], batch)[0].net
+
+    free, charged = jax.tree.leaves(moved(0.0)), jax.tree.leaves(moved(0.6))
+    differ = any((a != b).any() for a, b in zip(free, charged, strict=True))
+    assert differ == is_charged
 
 
 # What cannot be learned is refused

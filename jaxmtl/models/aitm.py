@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import graphlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import flax.linen as nn
@@ -78,9 +78,8 @@ def aitm(tasks: Sequence[Task], options: Aitm, layer: FeatureLayer) -> Model:
     Towers and transfers serve every task further down, so they are shared: those of
     task `t` stand in `net["shared"]["towers"][t]`.
 
-    A slot of a batch without a row repeats the batch's first row, and the model
-    cannot tell: in the last batch of an epoch, `aux_loss` counts that row more than
-    once.
+    Its `aux_loss` is the calibrator, on chances as they are reported: a weight on the
+    positives, which differs between tasks, would make them rise along the funnel.
 
     Raises:
       ValueError: the spaces of the tasks form a circle.
@@ -115,9 +114,12 @@ def aitm(tasks: Sequence[Task], options: Aitm, layer: FeatureLayer) -> Model:
                 z[name] = transfer.apply(tower, z[before[name]], z[name])
             parts = {"params": net["tasks"][name]["head"]}
             logits[name] = head.apply(parts, z[name])[:, 0]
-        chance = {name: nn.sigmoid(logit) for name, logit in logits.items()}
-        rises = [chance[name] - chance[before[name]] for name in before]
-        excess = sum(jnp.mean(nn.relu(rise)) for rise in rises)
-        return Outputs(logits, options.calibrator_weight * excess)
+        return Outputs(logits)
 
-    return Model(init, apply)
+    def aux_loss(logits: Mapping[str, Array], valid: Array) -> Array:
+        chance = {name: nn.sigmoid(logit) for name, logit in logits.items()}
+        rises = [nn.relu(chance[name] - chance[before[name]]) for name in before]
+        excess = sum(jnp.sum(rise, where=valid) for rise in rises)
+        return options.calibrator_weight * excess / jnp.maximum(jnp.sum(valid), 1)
+
+    return Model(init, apply, aux_loss)
