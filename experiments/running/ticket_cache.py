@@ -131,7 +131,12 @@ def seconds(
 
 
 def single_setup(config: Config, data: Dataset, task: str) -> Setup:
-    """The search's own training: one task, nothing but its plain loss."""
+    """The static part of a search's own training."""
+    return make_setup(_alone(config), data, (task,), company(config, data))
+
+
+def _alone(config: Config) -> Config:
+    """What a task trains by itself: nothing but its plain loss, once an epoch."""
     plain = dataclasses.replace(
         config.training,
         schedule="alternate",
@@ -141,8 +146,7 @@ def single_setup(config: Config, data: Dataset, task: str) -> Setup:
         cvr_weight=1.0,
     )
     gated = dataclasses.replace(config.optimiser, moving="gated")
-    config = dataclasses.replace(config, training=plain, optimiser=gated)
-    return make_setup(config, data, (task,), company(config, data))
+    return dataclasses.replace(config, training=plain, optimiser=gated)
 
 
 def company(config: Config, data: Dataset) -> tuple[str, ...]:
@@ -249,7 +253,7 @@ def _search(
                 setup,
                 state,
                 {task: mask},
-                plan=make_plan(config, data, setup),
+                plan=make_plan(_alone(config), data, setup),
                 train=rows_of(data, "train", setup),
                 validation=rows_of(data, "validation", setup),
                 seed=seed,
