@@ -78,7 +78,9 @@ def find(
         density = masks.count(mask) / size
         rounds.append(Round(mask, density, value_of(result), result.best_epoch))
         if number < len(keeps):
-            mask = prune(result.best.net, mask, keeps[number])
+            # Whole neurons may have gone further than the counts asked for.
+            keep = min(keeps[number], masks.count(mask))
+            mask = prune(result.best.net, mask, keep)
             state = start(number + 1)
     return tuple(rounds)
 

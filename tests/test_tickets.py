@@ -61,6 +61,21 @@ def test_a_search_by_hand():
     assert [r.best_epoch for r in rounds] == [7, 8, 9]
 
 
+def test_a_search_goes_on_where_whole_neurons_went_further_than_asked():
+    """One outweighs a round: fewer weights are left than the next one is to keep."""
+    asked = []
+
+    def prune(net, mask, keep):
+        asked.append(keep)
+        return pruning.prune(net, mask, min(keep, 1))
+
+    run = lambda state, mask, number: Fit(Snapshot({}, net_of(1, 2, 3, 4)), 1, (), {})
+    start = lambda number: state_of(1, 1, 1, 1)
+    rounds = tickets.find(start, run, lambda fit: None, prune, (3, 2))
+    assert asked == [3, 1]
+    assert [r.density for r in rounds] == [1, 0.25, 0.25]
+
+
 def test_every_round_starts_where_it_is_told_to():
     """Rewinding to fresh weights or to those of a step is the caller's choice."""
     started = []
