@@ -11,11 +11,12 @@ exchanged or drawn together: a task's own tower never is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmtl import selection
 from jaxmtl.keys import named
@@ -34,7 +35,11 @@ Kind = Literal[
 
 
 def make(
-    kind: Kind, key: Key, tickets: Mapping[str, Mask], ctr: str
+    kind: Kind,
+    key: Key,
+    tickets: Mapping[str, Mask],
+    ctr: str,
+    read: Mapping[str, Mask] | None = None,
 ) -> dict[str, Mask]:
     """Each task's mask, made from the tickets.
 
@@ -51,9 +56,12 @@ def make(
       key: of the draws.
       tickets: task -> its mask, with the parts `shared` and `tasks`.
       ctr: the task whose ticket kind `ctr` hands out.
+      read: task -> the weights that it reads, among which its ticket was found; by
+        default all. The positions of a DCRNN outside its window are not.
 
     Raises:
-      ValueError: the kind is unknown, or an exchange lacks a task to exchange with.
+      ValueError: the kind is unknown, or an exchange lacks a task to exchange with,
+        or the tasks read different weights.
     """
     if kind not in get_args(Kind):
         raise ValueError(f"masks {kind!r} are none of {list(get_args(Kind))}")
@@ -62,11 +70,20 @@ def make(
             f"masks {kind!r} exchange tickets between tasks; there are those of"
             f" {list(tickets)}: train {ctr!r} and another, or use kind 'ticket'"
         )
+    read = read or {t: jax.tree.map(jnp.ones_like, m) for t, m in tickets.items()}
+    if kind in ("swapped", "ctr") and not _are_equal(
+        [m["shared"] for m in read.values()]
+    ):
+        raise ValueError(
+            f"masks {kind!r} exchange tickets between tasks, and {list(tickets)} read"
+            " different parts of the net: another's ticket would cut a task off from"
+            " its own; use a net that all tasks read, such as shared_trunk"
+        )
     own = {task: named(key, task) for task in tickets}
     if kind == "random":
         return {task: random_like(own[task], mask) for task, mask in tickets.items()}
     if kind == "random_global":
-        return {task: random_overall(own[task], mask) for task, mask in tickets.items()}
+        return {t: random_overall(own[t], m, read[t]) for t, m in tickets.items()}
     if kind in ("random_common", "shuffled"):
         draw = random_like if kind == "random_common" else shuffled
         return {
@@ -98,15 +115,19 @@ def random_like(key: Key, mask: Mask) -> Mask:
     leaves, structure = jax.tree.flatten(mask)
     drawn = []
     for leaf, leaf_key in zip(leaves, _keys(key, leaves), strict=True):
-        drawn += _draw([leaf_key], [leaf])
+        drawn += _draw([leaf_key], [leaf], [jnp.ones_like(leaf)])
     return structure.unflatten(drawn)
 
 
 @jax.jit
-def random_overall(key: Key, mask: Mask) -> Mask:
-    """A random mask with as many survivors in all layers together as `mask` has."""
+def random_overall(key: Key, mask: Mask, read: Mask) -> Mask:
+    """A random mask with as many survivors in all layers together as `mask` has.
+
+    They are drawn from the positions that `read` marks.
+    """
     leaves, structure = jax.tree.flatten(mask)
-    return structure.unflatten(_draw(_keys(key, leaves), leaves))
+    drawn = _draw(_keys(key, leaves), leaves, jax.tree.leaves(read))
+    return structure.unflatten(drawn)
 
 
 @jax.jit
@@ -127,11 +148,15 @@ def _keys(key: Key, leaves: list) -> list[Key]:
     return list(jax.random.split(key, len(leaves))) if leaves else []
 
 
-def _draw(keys: list[Key], leaves: list) -> list:
-    """As many random marks as the leaves hold together, wherever among them."""
+def _are_equal(masks: Sequence[Mask]) -> bool:
+    first, *others = ([np.asarray(x) for x in jax.tree.leaves(m)] for m in masks)
+    return all(all(map(np.array_equal, first, other)) for other in others)
+
+
+def _draw(keys: list[Key], leaves: list, within: list) -> list:
+    """As many random marks as the leaves hold together, among those of `within`."""
     lots = [
         jax.random.bits(key, leaf.shape, jnp.uint32)
         for key, leaf in zip(keys, leaves, strict=True)
     ]
-    everywhere = [jnp.ones(leaf.shape, bool) for leaf in leaves]
-    return selection.mark_largest(lots, everywhere, selection.count(leaves))
+    return selection.mark_largest(lots, within, selection.count(leaves))

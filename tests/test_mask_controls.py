@@ -70,6 +70,32 @@ def test_a_global_draw_does_not_keep_the_density_of_each_layer():
     assert np.mean(kept["layer01"]["kernel"]) == pytest.approx(share, abs=0.04)
 
 
+def one_layer_each():
+    """Two tasks, each of which reads one layer of two, and their tickets there."""
+
+    def reads(name):
+        read = {n: np.full(s, n == name) for n, s in SHAPES.items()}
+        ticket = {n: np.eye(*s, dtype=bool) & read[n] for n, s in SHAPES.items()}
+        return make_mask(read), make_mask(ticket)
+
+    pairs = dict(zip(("click", "watch"), map(reads, SHAPES), strict=True))
+    return {t: r for t, (r, _) in pairs.items()}, {t: k for t, (_, k) in pairs.items()}
+
+
+def test_a_global_draw_spends_no_weight_where_its_task_reads_none():
+    read, tickets = one_layer_each()
+    made = mask_controls.make("random_global", KEY, tickets, "click", read)
+    for task, mask in made.items():
+        assert counts(mask) == counts(tickets[task])
+
+
+@pytest.mark.parametrize("kind", ["swapped", "ctr"])
+def test_tasks_that_read_different_weights_exchange_no_tickets(kind):
+    read, tickets = one_layer_each()
+    with pytest.raises(ValueError, match="read different parts of the net"):
+        mask_controls.make(kind, KEY, tickets, "click", read)
+
+
 @few
 @given(drawn_tickets())
 def test_one_draw_for_all_tasks_puts_the_sparser_mask_inside_the_denser(tickets):

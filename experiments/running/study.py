@@ -346,6 +346,7 @@ def _masks(
         named(jax.random.key(seed), "random masks"),
         {task: ticket.mask for task, ticket in found.items()},
         setup.schema.ctr,
+        read={task: ticket.rounds[0].mask for task, ticket in found.items()},
     )
     return {task: masks.join(dense[task], mask, task) for task, mask in made.items()}
 
