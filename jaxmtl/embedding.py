@@ -64,7 +64,8 @@ class Table:
     @property
     def rows(self) -> Array:
         """float32 [vocabulary, dim], the embeddings alone; a copy."""
-        return self.packed[:, : self.dim]
+        # A slice that is the whole is no copy.
+        return self.packed[:, : self.dim] if self.widths else jnp.copy(self.packed)
 
     @property
     def _spans(self) -> list[slice]:

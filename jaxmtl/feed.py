@@ -18,7 +18,13 @@ def take(rows: Rows, index: Array) -> Batch:
 
 
 def place(setup: Setup, rows: Rows, orders: Orders) -> dict[str, Batch]:
-    """Batches of rows on the host, where the setup's programs take them."""
+    """Batches of rows on the host, where the setup's programs take them.
+
+    Of the columns that are neither features nor labels only those that a program reads.
+    """
+    by_duration = setup.conflict is not None and setup.conflict.threshold is None
+    extras = {"duration": rows.extras["duration"]} if by_duration else {}
+    rows = rows._replace(extras=extras, groups={})
     if setup.mesh is None:
         return gather(rows, orders)
     return sharding.split_epoch(setup.mesh, rows, orders)

@@ -42,7 +42,8 @@ class EpochRecord(NamedTuple):
 
     Attributes:
       epoch: counted from 1.
-      losses: task -> mean training loss over the steps that moved something.
+      losses: task -> mean training loss over the steps that moved something; 0 counts
+        for a step without a row of the task.
       validation: task -> its metric; None = undefined.
       regrets: task -> its `regret`.
       skipped: steps that moved nothing, as a loss or gradient was not finite.
@@ -245,8 +246,9 @@ def _end_epoch(setup, progress: Progress, snapshot, values, labels) -> Progress:
     """The progress with the epoch under way in its history."""
     skipped = bad_steps(progress.losses, setup.kinds)
     means = {}
-    for task, column in progress.losses.items():
-        taken = column[np.isfinite(column)]
+    for kind, task in ((k, task) for k, tasks in setup.kinds.items() for task in tasks):
+        lost = [at for at, bad_kind, _ in skipped if bad_kind == kind]
+        taken = np.delete(progress.losses[task], lost)
         if not taken.size:
             raise NonFiniteLoss(
                 f"epoch {progress.epoch} skipped every step of task {task!r}; lower"

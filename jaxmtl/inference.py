@@ -87,6 +87,7 @@ def predict_all(
     """Task, joint ones too -> float32 predictions for every row, in equal chunks."""
     predict, n = make_predict(setup), rows.num_rows
     chunk = sharding.padded(chunk, setup.mesh)
+    task_masks = sharding.copy_to_all(setup.mesh, task_masks)
     parts = []
     for at in range(0, n, chunk):
         index = np.arange(at, at + chunk, dtype=np.int32)

@@ -147,4 +147,4 @@ def restart(setup: Setup, key: Key, snapshot: Snapshot) -> TrainState:
 def snapshot_of(state: TrainState) -> Snapshot:
     """A copy that survives the donation of the state."""
     tables = {stack: table.rows for stack, table in state.tables.items()}
-    return jax.tree.map(jnp.copy, Snapshot(tables, state.net))
+    return Snapshot(tables, jax.tree.map(jnp.copy, state.net))
