@@ -5,9 +5,7 @@ On the simulated feed it is known how far the tasks' true preferences are apart
 worlds. Methods are compared with the single task, and s-weight's controls with
 s-weight: differences are paired by seed, and corrected by Holm over all rows and worlds
 of a metric. What a single world is too noisy to decide, its margins may: the same
-differences of means over all conflicts, by click rate, and the other way round. Left to
-`lt4rec.controls` are the two controls that search tickets of their own, which would
-double the searches.
+differences of means over all conflicts, by click rate, and the other way round.
 """
 
 from __future__ import annotations
@@ -33,8 +31,6 @@ from experiments.lt4rec import (
     random_masks,
     s_neuron,
     s_weight,
-    s_weight_layer,
-    s_weight_rewind_step,
     ticket_ctr,
     ticket_cvr,
 )
@@ -59,11 +55,7 @@ METHODS = (
     s_weight,
     s_neuron,
 )
-CONTROLS = tuple(
-    row
-    for row in controls.VARIANTS
-    if row not in (s_weight_rewind_step, s_weight_layer)
-)
+CONTROLS = controls.VARIANTS
 ROWS = tuple(dict.fromkeys((*METHODS, *CONTROLS)))
 TUNED_AS = controls.TUNED_AS
 CONFLICTS = (0.0, 0.25, 0.5, 0.75, 1.0)
