@@ -161,8 +161,8 @@ class TrainingConfig:
       patience: epochs without improvement on validation before stopping.
       schedule: `alternate` the tasks' batches (Algorithm 1) or train on the
         weighted `sum` of losses (eq. 2).
-      ctr_weight: a of eq. 2; without effect when alternating, as Adam does not
-        see the scale of a loss.
+      ctr_weight: a of eq. 2. For the schedule `sum`: by turns Adam cancels the scale
+        of a loss, save where tasks share its moments.
       cvr_weight: b of eq. 2.
       cvr_passes: how often an epoch passes over the CVR's rows, when alternating.
       binary_loss: of binary labels; `focal` is the authors' code for CTR.

@@ -96,8 +96,9 @@ class Setup:
       task_losses: pairs of a task and its loss.
       task_weights: pairs of a task and its weight in the sum of losses.
       summed: one step on the weighted sum (LT4REC, eq. 2) instead of
-        alternating tasks. Adam does not see the scale of a single task's loss,
-        so weights matter in a sum alone.
+        alternating tasks. Only a sum weighs the tasks as eq. 2 says: Adam divides a
+        step by the size of the gradients in its moments, so that by turns a task's
+        scale cancels, or tells on the other where they share moments.
       moving: what a task's step may move. `gated`: its own subnetwork, one set
         of moments; `per_task`: the same, with moments for each task; `leaky`:
         everything, one plain Adam as in the authors' code.
@@ -108,8 +109,9 @@ class Setup:
         trained: a ticket is searched in the net that all tasks will share.
       tables: the optimiser of the tables (`row_optim`).
       table_learning_rate: its step size; None = that of `adam`.
-      precision: of the net's forward and backward pass. Parameters, moments, tables
-        and losses are float32 in either.
+      precision: of the net's forward and backward pass; float32 in full, where an
+        accelerator's default would round. Parameters, moments, tables and losses are
+        float32 in either.
       masked: whether tasks see the net through masks. Without, one pass through
         the net serves all tasks of a step, and masks are None.
       mesh: the devices that batches and tables are split over (`jaxmtl.sharding`);

@@ -41,16 +41,12 @@ def make(precision, architecture="shared_trunk", cross="inner"):
     )
 
 
-@pytest.mark.parametrize(
-    ("architecture", "cross"),
-    [(name, "inner") for name in NETS]
-    + [("shared_trunk", c) for c in CROSSES if c != "inner"],
-)
-def test_every_product_is_in_bfloat16_and_what_comes_out_in_float32(
-    architecture, cross
-):
-    assert {type(options) for options in NETS.values()} == set(models.ARCHITECTURES)
-    setup = make("bfloat16", architecture, cross)
+EVERY = [(name, "inner") for name in NETS]
+EVERY += [("shared_trunk", cross) for cross in CROSSES if cross != "inner"]
+
+
+def products(setup) -> list[str]:
+    """The products of forward and backward pass, as the compiler is given them."""
     features = train_state.features_like(setup, rows=7)
     net = jax.eval_shape(lambda: train_state.init_net(setup, KEY))
 
@@ -64,9 +60,24 @@ def test_every_product_is_in_bfloat16_and_what_comes_out_in_float32(
     slopes = jax.eval_shape(gradient, net, features)
     assert {x.dtype for x in jax.tree.leaves(slopes)} == {jnp.dtype("float32")}
     program = jax.jit(gradient).lower(net, features).as_text()
-    products = [line for line in program.splitlines() if "dot_general" in line]
-    assert products
-    assert all("xbf16>" in line and "f32" not in line for line in products)
+    found = [line for line in program.splitlines() if "dot_general" in line]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize(("architecture", "cross"), EVERY)
+def test_every_product_is_in_bfloat16_and_what_comes_out_in_float32(
+    architecture, cross
+):
+    assert {type(options) for options in NETS.values()} == set(models.ARCHITECTURES)
+    lines = products(make("bfloat16", architecture, cross))
+    assert all("xbf16>" in line and "f32" not in line for line in lines)
+
+
+@pytest.mark.parametrize(("architecture", "cross"), EVERY)
+def test_no_product_in_float32_is_left_to_an_accelerators_default(architecture, cross):
+    lines = products(make("float32", architecture, cross))
+    assert all("precision = [HIGHEST, HIGHEST]" in line for line in lines)
 
 
 @functools.cache

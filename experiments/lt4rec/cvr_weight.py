@@ -1,7 +1,7 @@
 """Figure: the weight b of the CVR's loss in equation 2, with a = 1.
 
 The paper: "the typical value of b will be much larger than a". Trained on the sum, as
-Adam does not see the scale of a loss that is trained by turns.
+by turns Adam cancels the scale of a loss, save where tasks share its moments.
 """
 
 from dataclasses import replace

@@ -1,7 +1,7 @@
 """Table 2, `s-weight-taskbalance`. Paper: CVR MSE 0.13193, CTR AUC 0.78740.
 
-The loss of equation 2 with b > a. A sum, because Adam does not see the scale of a
-loss that is trained by turns.
+The loss of equation 2 with b > a. A sum, because by turns Adam cancels the scale of a
+loss, save where tasks share its moments.
 """
 
 from dataclasses import replace
