@@ -102,8 +102,9 @@ def choose(
     """
     sign = 1.0 if metric == "auc" else -1.0
     limit = 1.0 if max_density is None else max_density
-    # A density is a ratio of counts: .2 of 97 weights is not .2 to the bit.
-    allowed = [i for i, r in enumerate(rounds) if r.density <= limit + 1e-3]
+    # A density is a ratio of counts, of which `keep_counts` rounds: .7 of 97 is 68.
+    half_a_weight = 0.5 / masks.count(rounds[0].mask)
+    allowed = [i for i, r in enumerate(rounds) if r.density <= limit + half_a_weight]
     if not allowed:
         raise ValueError(
             f"no round has density <= {max_density}; the sparsest has"

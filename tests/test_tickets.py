@@ -102,8 +102,8 @@ def test_density_is_that_of_the_first_round_where_a_net_holds_more():
     assert [kept(r.mask) for r in found] == [[0, 1], [1]]
 
 
-def make_round(value, density):
-    return tickets.Round(None, density, value, 1)
+def make_round(value, density, size=10_000):
+    return tickets.Round({"kernel": jnp.ones(size, bool)}, density, value, 1)
 
 
 ROUNDS = [
@@ -137,8 +137,13 @@ def test_of_equal_rounds_the_sparser_wins_and_of_unequal_the_better(metric):
     assert tickets.choose(rounds, metric) == 2
 
 
-def test_density_rounded_to_a_weight_still_counts_as_the_one_asked_for():
-    assert tickets.choose([make_round(0.7, 401 / 2000)], "auc", 0.2) == 0
+@pytest.mark.parametrize(("size", "limit"), [(97, 0.7), (2_002, 0.2), (30, 0.05)])
+def test_density_rounded_to_a_weight_still_counts_as_the_one_asked_for(size, limit):
+    (keep,) = pruning.keep_counts(size, limit, 1)
+    round_of = lambda keep: make_round(0.7, keep / size, size)
+    assert tickets.choose([round_of(keep)], "auc", limit) == 0
+    with pytest.raises(ValueError, match="no round has density"):
+        tickets.choose([round_of(keep + 1)], "auc", limit)
 
 
 def test_undefined_round_is_chosen_last():
