@@ -112,12 +112,17 @@ def _checksums(files: Iterable[Path]) -> dict[str, str]:
 
 
 def _checksum(path: Path) -> str:
-    """SHA-256 of a file; of a very long one, of its length, beginning and end."""
-    size = path.stat().st_size
+    """SHA-256 of a file; of a very long one, of its length, ends and time of change.
+
+    So an edit in the middle of a long file is seen, and one that is copied or touched
+    is prepared again, which costs time but never opens a stale set.
+    """
+    about = path.stat()
+    size = about.st_size
     with path.open("rb") as file:
         if size <= WHOLE:
             return hashlib.file_digest(file, "sha256").hexdigest()
-        digest = hashlib.sha256(f"{size}".encode())
+        digest = hashlib.sha256(f"{size} {about.st_mtime_ns}".encode())
         for start in (0, size - WHOLE // 64):
             file.seek(start)
             digest.update(file.read(WHOLE // 64))
