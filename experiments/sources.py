@@ -50,7 +50,7 @@ def load(config: DataConfig, say: Callable[[str], None] = print) -> Dataset:
       ValueError: the log is missing, damaged or breaks its schema, a feature is a
         label in disguise, or the view asks for what the log has not.
     """
-    code = _checksums(Path(jaxmtl.data.__file__).parent.glob("*.py"))
+    code = _code(Path(jaxmtl.data.__file__).parent)
     identity, read = _source(config)
     data = prepare(config.name, {"code": code, **identity}, read, config.cache, say)
     train = data.splits["train"]
@@ -105,6 +105,12 @@ def _inside(path: Path) -> list[Path]:
         raise ValueError(f"{path}: no such file or folder")
     files = [path] if path.is_file() else sorted(path.iterdir())
     return [file for file in files if file.is_file()]
+
+
+def _code(package: Path) -> dict[str, str]:
+    """Checksums of a package's modules, by their paths inside it."""
+    modules = sorted(package.rglob("*.py"))
+    return {p.relative_to(package).as_posix(): _checksum(p) for p in modules}
 
 
 def _checksums(files: Iterable[Path]) -> dict[str, str]:
