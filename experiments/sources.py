@@ -11,6 +11,7 @@ from types import ModuleType
 import jaxmtl.data
 from experiments import views
 from experiments.config import DataConfig
+from experiments.running import scores
 from jaxmtl.data import (
     ali_ccp,
     aliexpress,
@@ -47,12 +48,14 @@ def load(config: DataConfig, say: Callable[[str], None] = print) -> Dataset:
     read and the code that reads them: no stale set is ever opened.
 
     Raises:
-      ValueError: the log is missing, damaged or breaks its schema, a feature is a
-        label in disguise, or the view asks for what the log has not.
+      ValueError: the log is missing, damaged or breaks its schema, names of tasks
+        would be mistaken for each other, a feature is a label in disguise, or the
+        view asks for what the log has not.
     """
     code = _code(Path(jaxmtl.data.__file__).parent)
     identity, read = _source(config)
     data = prepare(config.name, {"code": code, **identity}, read, config.cache, say)
+    scores.check_names(data.schema)
     train = data.splits["train"]
     for warning in leakage.refuse_leaks(data.schema, train, config.allow_leaks):
         say(warning)
