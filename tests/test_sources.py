@@ -11,6 +11,7 @@ import experiments
 from experiments import sources
 from experiments.config import DataConfig
 from experiments.running import scores
+from jaxmtl.data import leakage
 from jaxmtl.types import Task
 
 EXAMPLE = Path(experiments.__file__).resolve().parents[1] / "examples" / "own_log"
@@ -97,3 +98,19 @@ def test_a_log_whose_tasks_share_a_name_is_refused(cache, tmp_path):
     config = example(cache, schema, path=log)
     with pytest.raises(ValueError, match="rename 'ctr'"):
         sources.load(config, say=lambda text: None)
+
+
+# Leaks
+
+
+def test_a_log_that_training_has_judged_is_not_judged_again(cache, monkeypatch):
+    """So a run whose leaks were allowed, which its settings do not hold, is served."""
+
+    def refuse(*args):
+        raise leakage.LeakedLabel("judged")
+
+    monkeypatch.setattr(leakage, "refuse_leaks", refuse)
+    with pytest.raises(leakage.LeakedLabel):
+        sources.load(example(cache), say=lambda text: None)
+    data = sources.load(example(cache), say=lambda text: None, check_leaks=False)
+    assert data.schema.name == "my_shop"
