@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import shutil
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -308,12 +310,48 @@ def _start(config: Config, data: Dataset, setup: Setup, seed: int) -> TrainState
     return restart(setup, jax.random.key(seed), snapshot)
 
 
+def started_from(run: Path) -> str:
+    """A digest of what the run that `--init-from` names was: its settings and its log.
+
+    Raises:
+      ValueError: it is no run of one row, or does not say what it was.
+    """
+    row = _only_row(run).resolve()
+    path = row.parent.parent / "config.json"
+    if not path.exists():
+        raise ValueError(
+            f"--init-from {run}: {path} is missing, which says what was trained; give"
+            " a run's work directory, or a row's folder in it"
+        )
+    held = read_json(path)
+    was = [
+        held["data"]["fingerprint"],
+        # The points of a sweep have no settings of their own there.
+        held["rows"].get(row.name, held["rows"]),
+        row.name,
+        held.get("started_from", {}),
+    ]
+    text = json.dumps(was, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def find_checkpoint(run: Path, seed: int) -> Path:
     """A seed's checkpoint in the work directory of a run of one row, or in a row's.
 
     Raises:
       ValueError: there is none, or rows to choose from; names what there is.
     """
+    row = _only_row(run)
+    folder = row / f"seed{seed}" / "checkpoint"
+    if not folder.exists():
+        known = sorted(path.name for path in row.glob("seed*"))
+        raise ValueError(
+            f"--init-from {run}: {row.name} has no seed {seed}; it has {known}"
+        )
+    return folder
+
+
+def _only_row(run: Path) -> Path:
     rows = [run] if (run / "result.json").exists() else sorted(run.glob("rows/*"))
     if len(rows) != 1:
         names = [row.name for row in rows]
@@ -325,13 +363,7 @@ def find_checkpoint(run: Path, seed: int) -> Path:
                 else "no run's work directory"
             )
         )
-    folder = rows[0] / f"seed{seed}" / "checkpoint"
-    if not folder.exists():
-        known = sorted(path.name for path in rows[0].glob("seed*"))
-        raise ValueError(
-            f"--init-from {run}: {rows[0].name} has no seed {seed}; it has {known}"
-        )
-    return folder
+    return rows[0]
 
 
 def _masks(
