@@ -289,6 +289,22 @@ def test_tensorboard_has_a_run_a_row_and_seed_under_the_reports_names(tmp_path):
     assert {step for _, step in joint} == {1, 2}
 
 
+@pytest.mark.parametrize("cut", ['{"run": "a", "se', ""])
+def test_a_line_that_was_cut_short_goes_before_more_are_written(tmp_path, cut):
+    """A full disk cuts it; in the middle of the file no report could be made."""
+    path, line = tmp_path / "metrics.jsonl", json.dumps(epochs(3, 1)[0])
+    path.write_text(f"{line}\n{cut}")
+    told = monitor.Remote(tmp_path, lambda told: None)
+    told.close()
+    assert path.read_text() == f"{line}\n{cut}"  # another process may be writing it
+    watch = monitor.Monitor(tmp_path)
+    watch.close()
+    assert path.read_text() == f"{line}\n"
+    path.write_text(cut)
+    monitor.Monitor(tmp_path).close()
+    assert path.read_text() == ""
+
+
 # Several studies
 
 
