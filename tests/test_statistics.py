@@ -150,6 +150,20 @@ def test_bootstrap_mse_equals_the_mse_of_the_rows_written_out(case):
             assert np.isnan(value)
 
 
+def test_counts_take_a_byte_and_products_as_much_memory_as_is_said(monkeypatch):
+    """Two million users are drawn again too."""
+    random = np.random.default_rng(0)
+    labels, scores = random.random((2, 3000))
+    index, counts = statistics.resample_users(random.integers(0, 400, 3000), 40)
+    assert counts.dtype == np.uint8
+    whole = statistics.bootstrap_mse(labels, scores, index, counts)
+    monkeypatch.setattr(statistics, "CELLS", 7 * 400)
+    parts = statistics.bootstrap_mse(labels, scores, index, counts)
+    np.testing.assert_allclose(parts, whole, rtol=1e-14)
+    wide = statistics.bootstrap_mse(labels, scores, index, counts.astype(np.int64))
+    np.testing.assert_array_equal(parts, wide)
+
+
 def test_resample_that_draws_every_user_once_is_the_metric_itself():
     labels, scores = np.array([1, 0, 1, 0]), np.array([0.9, 0.4, 0.4, 0.1])
     once = np.ones((1, 4), np.int32)

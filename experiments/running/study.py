@@ -81,7 +81,9 @@ def run_rows(
         data,
         program=lambda job: joint_setup(job.what.config, data).structure(),
     )
-    resampled = resample_users(data.splits["test"].groups["user"], RESAMPLES)
+    resampled = None
+    if main:
+        resampled = resample_users(data.splits["test"].groups["user"], RESAMPLES)
     return [
         gather(ablation, seeds, data, workdir, resampled, main)
         for ablation in ablations
@@ -421,10 +423,13 @@ def gather(
     seeds: Sequence[int],
     data: Dataset,
     workdir: Path,
-    resampled: tuple[np.ndarray, np.ndarray],
+    resampled: tuple[np.ndarray, np.ndarray] | None,
     main: Collection[str],
 ) -> RowResult:
-    """A row over its seeds, written to its `result.json` too."""
+    """A row over its seeds, written to its `result.json` too.
+
+    Without `resampled`, as `resample_users` draws, its test users are not drawn again.
+    """
     row, module = ablation.row, ablation.module
     path = workdir / "rows" / module / "result.json"
     reason = not_applicable(ablation.config, data.schema)
@@ -454,7 +459,7 @@ def gather(
             for name in parts[0]["density"]
         },
         seconds=sum(part["seconds"] + part["search_seconds"] for part in parts),
-        bootstrap=_bootstrap(data, predictions, resampled, main),
+        bootstrap=_bootstrap(data, predictions, resampled, main) if resampled else {},
     )
     kept = result._replace(bootstrap=None)._asdict() | {"by_seed": parts}
     kept["metrics"] = {n: [m._asdict() for m in ms] for n, ms in metrics.items()}
