@@ -27,6 +27,7 @@ from experiments.report import (
     learning,
     markdown,
     page,
+    results,
     searches,
 )
 from experiments.report.__main__ import main
@@ -211,6 +212,27 @@ def test_significant_changes_are_set_apart():
     columns += [["Δ", "0.01", "0.01", "0.01"]]
     made = Document("t", "", {}, [], [Section("s", grids=[Grid(columns)])])
     assert re.findall("<strong>(.*?)</strong>", document.to_html(made)) == ["&lt;0.001"]
+
+
+def test_significance_is_that_of_the_number_and_not_of_its_text():
+    """All of these are shown as 0.050; a page read back from Markdown knows no more."""
+    cells = [document.p_text({"p_holm": p}) for p in (0.0496, 0.0504)] + ["0.050"]
+    assert cells == ["0.050"] * 3
+    made = [document.is_significant(cell, document.P) for cell in cells]
+    assert made == [True, False, False]
+    noise = {
+        "figure": "x",
+        "data": "y",
+        "seeds": [0],
+        "metrics": {"a.auc": "A"},
+        "panels": {"n": {"r": [{"x": 0, "metrics": {"a.auc": {"mean": None}}}]}},
+        "adaptation": [
+            {"inputs": "i", "without": 0, "with": 0, "difference": 0, "low": None}
+            | {"p_holm": 0.0496}
+        ],
+    }
+    columns = results.section(noise).grids[0].columns
+    assert document.is_significant(columns[-1][1], columns[-1][0])
 
 
 def test_markdown_of_other_writers_becomes_tables_and_notes():
