@@ -359,6 +359,13 @@ def test_a_folder_that_holds_no_run_ends_in_one_line(tmp_path, capsys):
 # Where tickets were searched
 
 
+def test_a_tuning_is_no_study_and_ends_in_one_line(tmp_path, capsys):
+    write_json(tmp_path / "config.json", {"space": {}, "rows": {"lt4rec.s_weight": {}}})
+    assert main([str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {tmp_path}: ") and "tuning" in line
+
+
 def test_each_search_is_written_once_with_where_its_masks_meet(tmp_path, monkeypatch):
     data = Dataset(make_schema(), {}, {}, (), "tiny")
     mask = lambda bits: {"shared": {"mlp": {"kernel": np.array([bits])}}, "tasks": {}}
