@@ -520,7 +520,7 @@ def make_config(module=mmoe, **training) -> Config:
 def test_a_warm_start_has_the_checkpoints_bits_and_no_moments(every, feed):
     config = make_config(init_from=every / "rows" / "dcrnn.mmoe")
     setup = make_setup(config, feed, task_names(config, feed.schema))
-    state = study._start(config, feed, setup, seed=0)
+    state = study.start(config, feed, setup, seed=0)
     kept, _ = checkpoint.restore(
         study.find_checkpoint(config.training.init_from, 0), setup
     )

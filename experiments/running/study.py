@@ -246,7 +246,7 @@ def train(
     """Joint training of a row. Reads the training and validation splits alone."""
     return fit(
         ready.setup,
-        _start(config, data, ready.setup, seed),
+        start(config, data, ready.setup, seed),
         ready.task_masks,
         plan=make_plan(config, data, ready.setup),
         train=rows_of(data, "train", ready.setup),
@@ -302,7 +302,7 @@ def _run_seed(
     keeper.discard()
 
 
-def _start(config: Config, data: Dataset, setup: Setup, seed: int) -> TrainState:
+def start(config: Config, data: Dataset, setup: Setup, seed: int) -> TrainState:
     """The state joint training begins in: rewound, or that of an earlier run."""
     if config.training.init_from is None:
         make = ticket_cache.make_start(config.joint_start, data, setup, seed)
