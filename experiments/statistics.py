@@ -30,6 +30,11 @@ class Interval(NamedTuple):
     low: float | None
     high: float | None
 
+    @property
+    def ends(self) -> list[float] | None:
+        """Both ends, or None, as results hold them."""
+        return None if self.low is None else [self.low, self.high]
+
 
 class PairedTest(NamedTuple):
     """Mean of `a - b` with its 95 % interval and two-sided p; None = no test."""
@@ -38,6 +43,11 @@ class PairedTest(NamedTuple):
     low: float | None
     high: float | None
     p: float | None
+
+    @property
+    def ends(self) -> list[float] | None:
+        """Both ends, or None, as results hold them."""
+        return Interval(self.difference, self.low, self.high).ends
 
 
 def is_significant(p: float | None) -> bool:

@@ -122,6 +122,13 @@ def resampled_rows(draw):
     return (labels, scores / 5, *statistics.resample_users(users, 5, seed=1))
 
 
+def test_an_interval_that_begins_at_zero_has_its_ends():
+    assert statistics.mean_interval([0.0, 0.0]).ends == [0.0, 0.0]
+    assert statistics.mean_interval([0.5]).ends is None
+    assert statistics.paired_t([1.0, 1.0], [1.0, 1.0]).ends == [0.0, 0.0]
+    assert statistics.paired_t([1.0], [0.5]).ends is None
+
+
 @few
 @given(resampled_rows())
 def test_bootstrap_auc_equals_scikit_learns_weighted_auc(case):

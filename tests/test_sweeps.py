@@ -157,6 +157,11 @@ def test_noise_and_growth_are_drawn(tmp_path):
     assert area(tmp_path / "growth.png", figures.BLUE)
 
 
+def test_an_interval_from_zero_is_no_missing_one():
+    zero = make_result("a", {"cost": [0.0, 0.0, 0.0]})
+    assert sweeps.summary(zero, "cost")["ci95"] == [0.0, 0.0]
+
+
 def test_where_no_metric_is_bootstrapped_no_users_are_drawn(tmp_path, monkeypatch):
     class Idle:
         workdir = tmp_path
