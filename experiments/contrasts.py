@@ -184,7 +184,7 @@ def difference(
         "row": pair[0]["row"],
         "against": pair[1]["row"],
         "difference": test.difference,
-        "ci95": None if test.low is None else [test.low, test.high],
+        "ci95": test.ends,
         "p": test.p,
     }
 

@@ -26,17 +26,24 @@ from typing import NamedTuple
 import numpy as np
 import tyro
 
-from experiments.running.workdir import LOCK, read_arrays, read_json
+from experiments.report.study_files import ABOUT
+from experiments.running.monitor import PLAN
+from experiments.running.workdir import CONFIG, LOCK, read_arrays, read_json
 from jaxmtl import checkpoint
 
+LOG = "metrics.jsonl"
 TINY = (
     "--data.feed.users 60 --data.feed.videos 60 --data.feed.impressions 3000"
     " --data.feed.days 4 --model.hidden 16 8 --model.embedding-dim 4"
     " --training.batch-size 128 --training.epochs 3 --pruning.rounds 2 --seeds 2"
     " --checkpoint.every 0 --checkpoint.steps 4 --no-report"
 )
-VOLATILE = {"seconds", "search_seconds", "command"}
+VOLATILE = {"seconds", "search_seconds", "cost.seconds", "latency", "command"}
 """Keys of results that say when and how, not what."""
+SKIPPED = {CONFIG, LOCK, PLAN, ABOUT, LOG, "events"}
+"""Files and folders of a work directory that say so; the log is compared by line."""
+SHOWN = {".png", ".svg", ".md", ".html"}
+"""Endings of what is drawn from results."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +122,10 @@ def disturb(options: Options, folder: Path) -> list[str]:
 
 
 def compare(a: Path, b: Path) -> Comparison:
-    """Compares all that two work directories keep of rows and ticket searches."""
+    """Compares all results that two work directories keep, wherever they lie.
+
+    That they keep none is a difference too: it shows nothing.
+    """
     arrays, numbers, differing = 0, 0, []
     names = {_path.relative_to(root) for root in (a, b) for _path in _kept(root)}
     for name in sorted(names):
@@ -129,7 +139,7 @@ def compare(a: Path, b: Path) -> Comparison:
             differing += [
                 f"{name} {k}" for k in keys if left.get(k, ...) != right.get(k, ...)
             ]
-        else:
+        elif name.suffix == ".npz" or pair[0].is_dir():
             read = checkpoint.read_unverified if pair[0].is_dir() else read_arrays
             left, right = (read(path) for path in pair)
             arrays += len(left)
@@ -139,19 +149,20 @@ def compare(a: Path, b: Path) -> Comparison:
                 if key not in left or key not in right or _differ(left[key], right[key])
             ]
     if _lines(a) != _lines(b):
-        differing.append("metrics.jsonl")
+        differing.append(LOG)
+    if not arrays and not numbers:
+        differing.append("nothing was compared: no array and no number is in both")
     return Comparison(arrays, numbers, differing)
 
 
 def _kept(root: Path) -> Iterator[Path]:
     """Result files, checkpoints as a whole, and whatever should not be left."""
-    if (root / "table.json").exists():
-        yield root / "table.json"
-    for part in ("rows", "tickets"):
-        for path in (root / part).rglob("*"):
-            inside = any(p.name == "checkpoint" for p in path.parents)
-            if not inside and (path.is_file() or path.name == "checkpoint"):
-                yield path
+    for path in root.rglob("*"):
+        *folders, name = path.relative_to(root).parts
+        if path.suffix in SHOWN or SKIPPED & {*folders, name}:
+            continue
+        if "checkpoint" not in folders and (path.is_file() or name == "checkpoint"):
+            yield path
 
 
 def _leaves(value: object, at: tuple = ()) -> Iterator[tuple[tuple, object]]:
@@ -241,17 +252,15 @@ def _is_held_by(pid: int, workdir: Path) -> bool:
 
 def _is_writing(workdir: Path) -> bool:
     # Not glob: what vanishes while it looks is an error to it, and nothing to walk.
-    walks = [os.walk(workdir / part) for part in ("rows", "tickets")]
     return any(
-        name.startswith(".")
-        for walk in walks
-        for _, folders, files in walk
+        name.startswith(".") and name != LOCK
+        for _, folders, files in os.walk(workdir)
         for name in (*folders, *files)
     )
 
 
 def _epochs(workdir: Path) -> list[str]:
-    log = workdir / "metrics.jsonl"
+    log = workdir / LOG
     return log.read_text().splitlines() if log.exists() else []
 
 

@@ -226,12 +226,19 @@ def _say(text: str) -> None:
 def _describe(
     name: str, config: Config, ablations: Sequence[Ablation], data: Dataset
 ) -> dict:
-    """What `config.json` holds; the rows differ in everything but their data."""
+    """What `config.json` holds; the rows differ in everything but their data.
+
+    Of rows that start from an earlier run also what that was, since its path may come
+    to hold another.
+    """
     rows = {row.module: as_json(row.config) for row in ablations}
     for settings in rows.values():
         del settings["data"]
     source = as_json(config)["data"] | {"fingerprint": data.fingerprint}
-    return {"name": name, "data": source, "rows": rows}
+    starts = {row.module: row.config.training.init_from for row in ablations}
+    known = {m: study.started_from(run) for m, run in starts.items() if run is not None}
+    described = {"name": name, "data": source, "rows": rows}
+    return described | ({"started_from": known} if known else {})
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from types import ModuleType
 import jaxmtl.data
 from experiments import views
 from experiments.config import DataConfig
+from experiments.running import scores
 from jaxmtl.data import (
     ali_ccp,
     aliexpress,
@@ -40,22 +41,36 @@ WHOLE = 2**30
 """Bytes: what is longer is not read whole just to see whether it has changed."""
 
 
-def load(config: DataConfig, say: Callable[[str], None] = print) -> Dataset:
+def load(
+    config: DataConfig,
+    say: Callable[[str], None] = print,
+    *,
+    check_leaks: bool = True,
+) -> Dataset:
     """Prepares a log, or opens it where that was done before; checks it for leaks.
 
     What identifies a prepared set are its settings, the checksums of the files
     read and the code that reads them: no stale set is ever opened.
 
+    Args:
+      config: of the log.
+      say: receives what there is to know.
+      check_leaks: whether a feature that gives a label away is looked for; a
+        training that has been made of the log did so, and knew what was allowed.
+
     Raises:
-      ValueError: the log is missing, damaged or breaks its schema, a feature is a
-        label in disguise, or the view asks for what the log has not.
+      ValueError: the log is missing, damaged or breaks its schema, names of tasks
+        would be mistaken for each other, a feature is a label in disguise, or the
+        view asks for what the log has not.
     """
-    code = _checksums(Path(jaxmtl.data.__file__).parent.glob("*.py"))
+    code = _code(Path(jaxmtl.data.__file__).parent)
     identity, read = _source(config)
     data = prepare(config.name, {"code": code, **identity}, read, config.cache, say)
-    train = data.splits["train"]
-    for warning in leakage.refuse_leaks(data.schema, train, config.allow_leaks):
-        say(warning)
+    scores.check_names(data.schema)
+    if check_leaks:
+        train = data.splits["train"]
+        for warning in leakage.refuse_leaks(data.schema, train, config.allow_leaks):
+            say(warning)
     return views.apply(data, config.view)
 
 
@@ -107,17 +122,28 @@ def _inside(path: Path) -> list[Path]:
     return [file for file in files if file.is_file()]
 
 
+def _code(package: Path) -> dict[str, str]:
+    """Checksums of a package's modules, by their paths inside it."""
+    modules = sorted(package.rglob("*.py"))
+    return {p.relative_to(package).as_posix(): _checksum(p) for p in modules}
+
+
 def _checksums(files: Iterable[Path]) -> dict[str, str]:
     return {path.name: _checksum(path) for path in sorted(files)}
 
 
 def _checksum(path: Path) -> str:
-    """SHA-256 of a file; of a very long one, of its length, beginning and end."""
-    size = path.stat().st_size
+    """SHA-256 of a file; of a very long one, of its length, ends and time of change.
+
+    So an edit in the middle of a long file is seen, and one that is copied or touched
+    is prepared again, which costs time but never opens a stale set.
+    """
+    about = path.stat()
+    size = about.st_size
     with path.open("rb") as file:
         if size <= WHOLE:
             return hashlib.file_digest(file, "sha256").hexdigest()
-        digest = hashlib.sha256(f"{size}".encode())
+        digest = hashlib.sha256(f"{size} {about.st_mtime_ns}".encode())
         for start in (0, size - WHOLE // 64):
             file.seek(start)
             digest.update(file.read(WHOLE // 64))

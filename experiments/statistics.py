@@ -19,6 +19,8 @@ from scipy import stats
 LEVEL = 0.95
 SIGNIFICANCE = 0.05
 """Below it a p, corrected where it must be, decides."""
+CELLS = 2**25
+"""Counts that are float64 at a time: a quarter of a GiB."""
 
 
 class Interval(NamedTuple):
@@ -28,6 +30,11 @@ class Interval(NamedTuple):
     low: float | None
     high: float | None
 
+    @property
+    def ends(self) -> list[float] | None:
+        """Both ends, or None, as results hold them."""
+        return None if self.low is None else [self.low, self.high]
+
 
 class PairedTest(NamedTuple):
     """Mean of `a - b` with its 95 % interval and two-sided p; None = no test."""
@@ -36,6 +43,11 @@ class PairedTest(NamedTuple):
     low: float | None
     high: float | None
     p: float | None
+
+    @property
+    def ends(self) -> list[float] | None:
+        """Both ends, or None, as results hold them."""
+        return Interval(self.difference, self.low, self.high).ends
 
 
 def is_significant(p: float | None) -> bool:
@@ -129,7 +141,7 @@ def resample_users(
 
     Returns:
       user_index, int64 [rows]: the row's column of `counts`.
-      counts, int32 [n_resamples, users]: how often a resample holds a user.
+      counts, uint8 [n_resamples, users]: how often a resample holds a user.
 
     Raises:
       ValueError: there are no rows or no resamples.
@@ -142,7 +154,9 @@ def resample_users(
         )
     known, user_index = np.unique(users, return_inverse=True)
     n, random = len(known), np.random.default_rng(seed)
-    counts = np.empty((n_resamples, n), np.int32)
+    # The chance that n draws of n hold one user k times is below 1 / k!, which for 256
+    # is 1e-507: a byte is enough, and two million users take 0.4 GB, not 1.7.
+    counts = np.empty((n_resamples, n), np.uint8)
     for resample in counts:
         resample[:] = np.bincount(random.integers(n, size=n), minlength=n)
     return user_index, counts
@@ -161,7 +175,7 @@ def bootstrap_auc(
       labels: [n], 0 or 1.
       scores: [n].
       user_index: [n], columns of `counts`.
-      counts: int32 [n_resamples, users], from `resample_users`.
+      counts: uint8 [n_resamples, users], from `resample_users`.
 
     Returns:
       float64 [n_resamples]; NaN where a resample lacks a class.
@@ -181,7 +195,7 @@ def bootstrap_auc(
     values = np.full(len(counts), np.nan)
     weight = np.zeros(len(negatives) + 1, np.int64)
     for r, drawn in enumerate(counts):
-        np.cumsum(drawn[negative_users], out=weight[1:])
+        np.cumsum(drawn[negative_users], dtype=np.int64, out=weight[1:])
         ours = drawn[positive_users]
         pairs = int(ours.sum(dtype=np.int64)) * int(weight[-1])
         if pairs:
@@ -192,7 +206,10 @@ def bootstrap_auc(
 def bootstrap_mse(
     labels: ArrayLike, predictions: ArrayLike, user_index: ArrayLike, counts: np.ndarray
 ) -> np.ndarray:
-    """MSE in each resample: one product of the counts with sums per user.
+    """MSE in each resample: products of the counts with sums per user.
+
+    They are made for some resamples at a time, in `CELLS` float64 and no more unless
+    there are as many users.
 
     Args and result are those of `bootstrap_auc`, for any labels; NaN where a
     resample holds no row.
@@ -201,7 +218,9 @@ def bootstrap_mse(
     users = counts.shape[1]
     errors = np.bincount(user_index, weights=squared, minlength=users)
     rows = np.bincount(user_index, minlength=users).astype(np.float64)
-    total, n = (counts @ np.stack([errors, rows], axis=1)).T
+    sums, step = np.stack([errors, rows], axis=1), max(1, CELLS // users)
+    parts = [counts[at : at + step] @ sums for at in range(0, len(counts), step)]
+    total, n = np.concatenate(parts).T
     return np.divide(total, n, out=np.full(len(n), np.nan), where=n > 0)
 
 
@@ -225,7 +244,7 @@ def bootstrap_users(
       labels: [n], of the rows in the task's label space.
       predictions: [seeds, n], finite.
       user_index: [n], columns of `counts`.
-      counts: int32 [n_resamples, users], from `resample_users`.
+      counts: uint8 [n_resamples, users], from `resample_users`.
 
     Returns:
       float64 [n_resamples]; NaN where a resample leaves the metric undefined.

@@ -106,8 +106,8 @@ def summary(row: RowResult, metric: str) -> dict[str, Any]:
     values = [m.value for m in row.metrics[metric]]
     if None in values:
         return {"mean": None, "ci95": None, "values": values}
-    mean, low, high = mean_interval(values)
-    return {"mean": mean, "ci95": low and [low, high], "values": values}
+    found = mean_interval(values)
+    return {"mean": found.mean, "ci95": found.ends, "values": values}
 
 
 def write(

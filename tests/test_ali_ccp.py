@@ -22,7 +22,6 @@ from jaxmtl.data import (
     store,
 )
 from jaxmtl.data.ali_ccp import AliCcpOptions
-from jaxmtl.data.ali_ccp_scratch import Counts
 from jaxmtl.data.checks import check_rows
 from jaxmtl.types import PADDING, UNKNOWN, Field
 
@@ -232,23 +231,6 @@ def test_slots_are_those_of_a_stable_sort_by_value(features):
         ids = [id for _, id, _ in found][: field.slots]
         expected += ids + [empty] * (field.slots - len(ids))
     assert place(*features) == [expected]
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.lists(st.integers(0, 30), max_size=20), max_size=6))
-def test_streamed_counts_equal_counts_at_once(blocks):
-    counts, expected = Counts(), collections.Counter()
-    for block in blocks:
-        values = np.array(block, np.int32)
-        counts.add(values)
-        counts.add(values, np.full(len(block), 2))
-        expected.update(
-            {value: 3 * n for value, n in collections.Counter(block).items()}
-        )
-        counts._merge()
-    for least in (1, 4, 9):
-        known = sorted(value for value, n in expected.items() if n >= least)
-        assert counts.known(least).tolist() == known
 
 
 def test_rows_bought_without_a_click_are_left_out_of_the_usual_protocol_alone(folder):

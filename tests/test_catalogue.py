@@ -14,6 +14,7 @@ from tensorflow_datasets.recommendation.criteo.criteo import Criteo
 from tensorflow_datasets.recommendation.hillstrom.hillstrom import Hillstrom
 from tensorflow_datasets.structured.movielens import Movielens
 
+from jaxmtl.data import catalogue
 from jaxmtl.data.catalogue import fetch
 from jaxmtl.data.delimited import open_bytes
 
@@ -90,6 +91,23 @@ def test_an_archive_is_unpacked_once(tmp_path, monkeypatch):
     for _ in range(2):  # what is unpacked stays
         folder = fetch(make_builder, "", config="100k-ratings")
         assert (folder / "ml-100k" / "u.data").read_text().startswith("196\t242")
+
+
+def test_an_archive_unpacked_meanwhile_by_another_process_is_taken(
+    tmp_path, monkeypatch
+):
+    make_archive(tmp_path / "ml.zip")
+    check = catalogue._refuse_outside
+
+    def race(packed):
+        check(packed)
+        (tmp_path / "ml" / "ml-100k").mkdir(parents=True)
+        (tmp_path / "ml" / "ml-100k" / "u.data").write_text("theirs")
+
+    monkeypatch.setattr(catalogue, "_refuse_outside", race)
+    folder = catalogue._unpack(tmp_path / "ml.zip")
+    assert (folder / "ml-100k" / "u.data").read_text() == "theirs"
+    assert {path.name for path in tmp_path.iterdir()} == {"ml.zip", "ml"}
 
 
 def test_a_download_with_another_checksum_is_refused(tmp_path, monkeypatch, web):

@@ -43,7 +43,7 @@ from experiments.dcrnn import (
 )
 from experiments.dcrnn import study as every_table
 from experiments.layout import DCRNN
-from experiments.report import RowResult
+from experiments.report import RowResult, results
 from experiments.running import study, ticket_cache
 from experiments.setup import check_trainable, make_setup, task_names
 from experiments.tables import Context
@@ -377,9 +377,8 @@ def test_noise_of_every_kind_is_tested_with_and_without_adaptation(
     names = [test["inputs"] for test in found["adaptation"]]
     assert names == [
         "categorical alone",
-        "numeric noise 0",
+        "no noise",
         "numeric noise 1",
-        "categorical noise 0",
         "categorical noise 0.5",
     ]
     # Without noise there is one training, whatever the noise would have been.
@@ -400,18 +399,55 @@ def test_noise_is_judged_by_the_last_metric_that_a_log_decides():
         return RowResult("", "", {}, [0], found, 1, {}, 1.0)
 
     rows = (bilstm.ROW.name, bilstm_ada.ROW.name)
-    points = [sweeps.Point(x, None, None) for x in (0.0, 1.0)]
+    points = [
+        sweeps.Point(x, ablation.Ablation("", None, None), None) for x in (0.0, 1.0)
+    ]
     panels = {"categorical_noise": dict.fromkeys(rows, points)}
     heights = {rows[0]: (0.6, 0.5), rows[1]: (0.7, None)}
-    results = {
+    trained = {
         f"categorical_noise/{name}": [result(value) for value in values]
         for name, values in heights.items()
     }
     context = Context("", [], None, [0], None, None, "", DCRNN)
-    assert (metric := noise._metric(context, results)) == "ctr.auc"
-    (test,) = noise._tests(panels, results, metric)
-    assert test["inputs"] == "categorical noise 0"
+    assert (metric := noise._metric(context, trained)) == "ctr.auc"
+    series = {f"categorical_noise/{name}": points for name in rows}
+    curves = sweeps.as_json(series, trained, [metric])
+    measured = {
+        kind: {name: curves[f"{kind}/{name}"] for name in rows} for kind in panels
+    }
+    (test,) = noise.adaptation(measured, metric)
+    assert test["inputs"] == "no noise"
     assert test["difference"] == pytest.approx(0.1) and test["p_holm"] is None
+
+
+def test_the_training_without_noise_is_tested_once():
+    """It is level 0 of both kinds, and one of three trainings that are corrected."""
+    plain = [0.50, 0.51, 0.52]
+
+    def point(x, *values):
+        return {"x": x, "metrics": {"ctr.auc": {"values": list(values)}}}
+
+    def series(level, *adapted):
+        points = [point(0.0, 0.51, 0.50, 0.53), point(level, *adapted)]
+        names = (bilstm.ROW.name, bilstm_ada.ROW.name)
+        base = [point(x, *plain) for x in (0.0, level)]
+        return dict(zip(names, (base, points), strict=True))
+
+    panels = {
+        "numeric_noise": series(1.0, 0.52, 0.54, 0.55),
+        "categorical_noise": series(0.5, 0.53, 0.52, 0.56),
+    }
+    tests = noise.adaptation(panels, "ctr.auc")
+    names = [test["inputs"] for test in tests]
+    assert names == ["no noise", "numeric noise 1", "categorical noise 0.5"]
+    assert tests[1]["p_holm"] == pytest.approx(3 * tests[1]["p"])
+
+
+def test_committed_tests_of_noise_are_those_of_its_values():
+    folder = Path(experiments.__file__).parent / "results" / "video_feed" / "dcrnn"
+    found = load(folder / "noise.json")
+    again = noise.adaptation(found["panels"], results.noise_metric(found))
+    assert found["adaptation"] == again
 
 
 def test_growth_of_cross_networks_is_counted(every, command, tmp_path, monkeypatch):
@@ -484,7 +520,7 @@ def make_config(module=mmoe, **training) -> Config:
 def test_a_warm_start_has_the_checkpoints_bits_and_no_moments(every, feed):
     config = make_config(init_from=every / "rows" / "dcrnn.mmoe")
     setup = make_setup(config, feed, task_names(config, feed.schema))
-    state = study._start(config, feed, setup, seed=0)
+    state = study.start(config, feed, setup, seed=0)
     kept, _ = checkpoint.restore(
         study.find_checkpoint(config.training.init_from, 0), setup
     )

@@ -52,6 +52,25 @@ def test_an_encoding_comes_back_from_its_text(example):
         np.testing.assert_array_equal(got, want)
 
 
+def test_an_id_that_some_parts_write_as_a_float_is_counted_in_all_of_them(tmp_path):
+    """Each part alone holds an item too seldom for it to be known, or not at all."""
+    schema = (
+        'name = "shop"\nuser = "u"\nitem = "i"\nctr = "a"\ncvr = "b"\n'
+        "[fields]\nu = {}\ni = {}\n[tasks]\na = {}\nb = {}\n"
+        '[split]\nby = "column"\ncolumn = "s"\n'
+    )
+    (tmp_path / "schema.toml").write_text(schema)
+    (tmp_path / "log").mkdir()
+    head = "s,u,i,a,b\n"
+    whole = "train,x,7,0,0\ntrain,x,8,1,1\ntest,x,9,0,0\n"
+    gaps = "train,x,8.0,0,0\nvalidation,x,7.0,1,1\ntest,x,9.0,0,0\n"
+    (tmp_path / "log" / "a.csv").write_text(head + whole)
+    (tmp_path / "log" / "b.csv").write_text(head + gaps)
+    paths = tmp_path / "log", tmp_path / "schema.toml"
+    log = own_log.read(*paths)
+    assert read_encoding(*paths, log.schema).texts["i"].to_pylist() == ["8"]
+
+
 def one(encoding: Encoding, **changes) -> dict[str, pa.Array]:
     row = {field.name: None for field in encoding.schema.fields}
     row |= dict.fromkeys(encoding.schema.numeric, "1")

@@ -46,6 +46,37 @@ def test_comparing_notices_what_should_not_have_been_left(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("name", ["days/a/seed0/days.json", "cosine/a/seed0.json"])
+def test_comparing_looks_at_results_wherever_a_study_keeps_them(tmp_path, name):
+    a, b = make_run(tmp_path / "a"), make_run(tmp_path / "b")
+    for root, loss in ((a, 0.5), (b, 0.25)):
+        write_json(root / name, [{"loss": loss, "cost": {"seconds": loss}}])
+        write_json(root / "plan.json", {"updated": loss})
+        write_json(root / "daily_cost.json", {"cost.seconds": {"mean": loss}})
+        write_arrays(root / "masks.npz", {"m": np.full(2, loss)})
+        (root / "events").mkdir()
+        (root / "events" / str(loss)).write_text("")
+        (root / "report.md").write_text(str(loss))
+    found = faults.compare(a, b)
+    assert sorted(found.differing) == [f"{name} (0, 'loss')", "masks.npz m"]
+
+
+def test_comparing_nothing_is_a_failure(tmp_path):
+    for name in "ab":
+        write_json(tmp_path / name / "config.json", {"name": "x"})
+        write_json(tmp_path / name / "plan.json", {"done": 1})
+    (line,) = faults.compare(tmp_path / "a", tmp_path / "b").differing
+    assert "nothing" in line
+
+
+def test_a_write_is_noticed_wherever_it_is_made(tmp_path):
+    (tmp_path / ".lock").write_text("process 1")
+    (tmp_path / "days" / "a").mkdir(parents=True)
+    assert not faults._is_writing(tmp_path)
+    (tmp_path / "days" / "a" / ".partial.days.json").write_text("")
+    assert faults._is_writing(tmp_path)
+
+
 def test_a_run_that_is_killed_ends_with_the_bits_of_one_left_alone(
     tmp_path, monkeypatch, capsys
 ):

@@ -127,6 +127,9 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_bits(
     assert command(tmp_path / "run")[0] == 0
     assert len(begun) == 1  # `never`; the second method went on from its second day
     assert days_of(tmp_path / "run") == days_of(lived[0])
+    plan = json.loads((tmp_path / "run" / "plan.json").read_text())
+    # Of two methods with four days each, two were lived before.
+    assert plan["done"] == plan["trainings"] == 2 * 4 - 2
     assert not list((tmp_path / "run" / "days").glob("*/*/progress"))
 
 

@@ -158,9 +158,9 @@ def test_a_folder_without_part_files_is_refused(tmp_path):
 
 
 def test_a_file_too_small_to_split_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="2 impressions of 1 different seconds"):
+    with pytest.raises(ValueError, match="2 rows of 1 different times"):
         read(tmp_path, [make_impression()] * 2)
-    with pytest.raises(ValueError, match="0 impressions"):
+    with pytest.raises(ValueError, match="0 rows"):
         read(tmp_path, [])
 
 

@@ -27,6 +27,7 @@ from experiments.report import (
     learning,
     markdown,
     page,
+    results,
     searches,
 )
 from experiments.report.__main__ import main
@@ -213,6 +214,27 @@ def test_significant_changes_are_set_apart():
     assert re.findall("<strong>(.*?)</strong>", document.to_html(made)) == ["&lt;0.001"]
 
 
+def test_significance_is_that_of_the_number_and_not_of_its_text():
+    """All of these are shown as 0.050; a page read back from Markdown knows no more."""
+    cells = [document.p_text({"p_holm": p}) for p in (0.0496, 0.0504)] + ["0.050"]
+    assert cells == ["0.050"] * 3
+    made = [document.is_significant(cell, document.P) for cell in cells]
+    assert made == [True, False, False]
+    noise = {
+        "figure": "x",
+        "data": "y",
+        "seeds": [0],
+        "metrics": {"a.auc": "A"},
+        "panels": {"n": {"r": [{"x": 0, "metrics": {"a.auc": {"mean": None}}}]}},
+        "adaptation": [
+            {"inputs": "i", "without": 0, "with": 0, "difference": 0, "low": None}
+            | {"p_holm": 0.0496}
+        ],
+    }
+    columns = results.section(noise).grids[0].columns
+    assert document.is_significant(columns[-1][1], columns[-1][0])
+
+
 def test_markdown_of_other_writers_becomes_tables_and_notes():
     grid = document.grid([["a|b", "1"], ["c", "2"]], markdown=True)
     found = markdown.read(f"{grid}\n\n- one\n- two\n\nlast\nline\n\n## more\n\nx", "t")
@@ -289,6 +311,22 @@ def test_tensorboard_has_a_run_a_row_and_seed_under_the_reports_names(tmp_path):
     assert {step for _, step in joint} == {1, 2}
 
 
+@pytest.mark.parametrize("cut", ['{"run": "a", "se', ""])
+def test_a_line_that_was_cut_short_goes_before_more_are_written(tmp_path, cut):
+    """A full disk cuts it; in the middle of the file no report could be made."""
+    path, line = tmp_path / "metrics.jsonl", json.dumps(epochs(3, 1)[0])
+    path.write_text(f"{line}\n{cut}")
+    told = monitor.Remote(tmp_path, lambda told: None)
+    told.close()
+    assert path.read_text() == f"{line}\n{cut}"  # another process may be writing it
+    watch = monitor.Monitor(tmp_path)
+    watch.close()
+    assert path.read_text() == f"{line}\n"
+    path.write_text(cut)
+    monitor.Monitor(tmp_path).close()
+    assert path.read_text() == ""
+
+
 # Several studies
 
 
@@ -319,6 +357,13 @@ def test_a_folder_that_holds_no_run_ends_in_one_line(tmp_path, capsys):
 
 
 # Where tickets were searched
+
+
+def test_a_tuning_is_no_study_and_ends_in_one_line(tmp_path, capsys):
+    write_json(tmp_path / "config.json", {"space": {}, "rows": {"lt4rec.s_weight": {}}})
+    assert main([str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {tmp_path}: ") and "tuning" in line
 
 
 def test_each_search_is_written_once_with_where_its_masks_meet(tmp_path, monkeypatch):

@@ -168,6 +168,25 @@ def test_a_log_of_ones_own_is_served_from_its_raw_file(cache, tmp_path):
         np.testing.assert_allclose(got[-len(kept["click"]) :], kept["click"], atol=1e-6)
 
 
+def test_a_run_with_an_allowed_leak_is_exported(cache, tmp_path):
+    """Its training judged the log; what it allowed is no part of its settings."""
+    lines = (EXAMPLE / "log.csv").read_text().splitlines()
+    click = lines[0].split(",").index("click")
+    # So few rows would prove nothing: each stands there several times.
+    leaked = [f"{line},{line.split(',')[click]}" for line in 8 * lines[1:]]
+    (tmp_path / "log.csv").write_text("\n".join([f"{lines[0]},clicks", *leaked]))
+    schema = (EXAMPLE / "schema.toml").read_text()
+    schema = schema.replace("hour = {}", "hour = {}\nclicks = {}")
+    (tmp_path / "schema.toml").write_text(schema)
+    log = f"--data.name own_log --data.path {tmp_path / 'log.csv'} --data.cache {cache}"
+    log += f" --data.schema {tmp_path / 'schema.toml'} --data.allow-leaks clicks"
+    settings = f"{ONCE} {NET} --seeds 1 --training.batch-size 64 {log}".split()
+    folder, out = tmp_path / "run", tmp_path / "out"
+    quietly(run.main, "lt4rec.base_ctr", *settings, "--workdir", folder)
+    said = quietly(export.main, folder, "--out", out, "--cache", cache)
+    assert "rows of the test score as in the run" in said
+
+
 # The benchmark
 
 

@@ -1,6 +1,8 @@
 """The study of what tickets share: its numbers, its files, and its start."""
 
+import contextlib
 import json
+from unittest.mock import Mock
 
 import jax
 import numpy as np
@@ -16,6 +18,7 @@ from experiments.lt4rec import (
     hard_sharing_trunk,
     s_weight,
     s_weight_reinitialised,
+    sharing,
 )
 from experiments.running import study
 from jaxmtl import tickets
@@ -121,6 +124,32 @@ def test_the_study_run_again_trains_nothing(finished, command, monkeypatch):
     assert (folder / "sharing.json").read_bytes() == before
 
 
+def test_the_first_look_is_at_the_weights_that_training_starts_from(
+    tmp_path, monkeypatch, schema
+):
+    """Those of an earlier run, where `--init-from` names one."""
+    seen, config = [], Config()
+    ready = study.Ready("setup", {}, {})
+    row = ablation.Ablation("m", ablation.Row("m"), config)
+    data = Mock(schema=schema, splits={"train": None})
+    start = Mock(return_value="started")
+    measure = lambda snapshot, *_: seen.append(snapshot) or {"embeddings": [0.5]}
+    monkeypatch.setattr(study, "start", start)
+    monkeypatch.setattr(study, "prepare", lambda *_: ready)
+    monkeypatch.setattr(study, "train", lambda *_: None)
+    monkeypatch.setattr(sharing.sharing, "regions", lambda masks: {})
+    for name, fake in {
+        "make_alignment": lambda *_: measure,
+        "sample": lambda rows: None,
+        "snapshot_of": lambda state: state,
+    }.items():
+        monkeypatch.setattr(sharing, name, fake)
+    watch = Mock(training=lambda *_: contextlib.nullcontext())
+    sharing.align((row, row), 3, data, tmp_path, watch)
+    start.assert_called_once_with(config, data, "setup", 3)
+    assert seen == ["started"]
+
+
 def test_one_task_shares_with_nobody(command, tmp_path, capsys):
     code, _ = command(tmp_path, "--training.tasks", "ctr")
     assert code == 1
@@ -183,7 +212,7 @@ def starts(log, cache):
         config = module.configure(ablation.set_up("lt4rec.s_weight", "demo"))
         pair = setup.task_names(config, data.schema)
         prepared = setup.make_setup(config, data, pair)
-        return prepared, study._start(config, data, prepared, 7)
+        return prepared, study.start(config, data, prepared, 7)
 
     return start
 

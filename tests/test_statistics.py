@@ -122,6 +122,13 @@ def resampled_rows(draw):
     return (labels, scores / 5, *statistics.resample_users(users, 5, seed=1))
 
 
+def test_an_interval_that_begins_at_zero_has_its_ends():
+    assert statistics.mean_interval([0.0, 0.0]).ends == [0.0, 0.0]
+    assert statistics.mean_interval([0.5]).ends is None
+    assert statistics.paired_t([1.0, 1.0], [1.0, 1.0]).ends == [0.0, 0.0]
+    assert statistics.paired_t([1.0], [0.5]).ends is None
+
+
 @few
 @given(resampled_rows())
 def test_bootstrap_auc_equals_scikit_learns_weighted_auc(case):
@@ -148,6 +155,20 @@ def test_bootstrap_mse_equals_the_mse_of_the_rows_written_out(case):
             assert value == pytest.approx(np.mean((y - p) ** 2), abs=1e-12)
         else:
             assert np.isnan(value)
+
+
+def test_counts_take_a_byte_and_products_as_much_memory_as_is_said(monkeypatch):
+    """Two million users are drawn again too."""
+    random = np.random.default_rng(0)
+    labels, scores = random.random((2, 3000))
+    index, counts = statistics.resample_users(random.integers(0, 400, 3000), 40)
+    assert counts.dtype == np.uint8
+    whole = statistics.bootstrap_mse(labels, scores, index, counts)
+    monkeypatch.setattr(statistics, "CELLS", 7 * 400)
+    parts = statistics.bootstrap_mse(labels, scores, index, counts)
+    np.testing.assert_allclose(parts, whole, rtol=1e-14)
+    wide = statistics.bootstrap_mse(labels, scores, index, counts.astype(np.int64))
+    np.testing.assert_array_equal(parts, wide)
 
 
 def test_resample_that_draws_every_user_once_is_the_metric_itself():

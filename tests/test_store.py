@@ -1,6 +1,7 @@
 """A source is read once; what is prepared is whole, and damage is named."""
 
 import re
+import threading
 from pathlib import Path
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import assert_same_bits, make_rows, make_schema
 
-from jaxmtl.data import store
+from jaxmtl.data import locking, store
 from jaxmtl.data.log import Log
 from jaxmtl.types import Rows
 
@@ -102,7 +103,63 @@ def test_source_that_fails_leaves_nothing_behind(tmp_path):
     assert prepare(tmp_path, make_log()).splits["train"].num_rows == 72
 
 
-def test_set_prepared_meanwhile_by_another_process_is_taken(tmp_path):
+def test_of_two_that_prepare_one_set_the_second_waits_and_opens_it(tmp_path):
+    """A file lock keeps threads apart as it does processes."""
+    begun, waits, said, made = threading.Event(), threading.Event(), [], []
+
+    def slow():
+        made.append("first")
+        begun.set()
+        assert waits.wait(60)
+        return make_log()
+
+    def second():
+        assert begun.wait(60)
+
+        def say(text):
+            said.append(text)
+            waits.set()
+
+        make = lambda: made.append("second") or make_log()
+        found.append(store.prepare("tiny", {"rows": 1}, make, tmp_path, say))
+
+    found = []
+    thread = threading.Thread(target=second)
+    thread.start()
+    first = store.prepare("tiny", {"rows": 1}, slow, tmp_path, lambda text: None)
+    thread.join(60)
+    assert made == ["first"]
+    assert said == ["tiny: another process prepares it; waiting"]
+    assert_same_bits(found[0].splits, first.splits)
+    assert [path.name for path in tmp_path.iterdir()] == [f"tiny-{first.fingerprint}"]
+
+
+def test_who_waited_for_one_that_failed_prepares_the_set(tmp_path):
+    begun, waits = threading.Event(), threading.Event()
+
+    def fails():
+        begun.set()
+        assert waits.wait(60)
+        raise RuntimeError("line 11 is torn")
+
+    def first():
+        with pytest.raises(RuntimeError, match="line 11"):
+            store.prepare("tiny", {"rows": 1}, fails, tmp_path)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert begun.wait(60)
+    say = lambda text: waits.set()
+    found = store.prepare("tiny", {"rows": 1}, make_log, tmp_path, say)
+    thread.join(60)
+    assert found.splits["train"].num_rows == 72
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_set_prepared_meanwhile_by_another_process_is_taken(tmp_path, monkeypatch):
+    """Where there are no locks."""
+    monkeypatch.setattr(locking, "fcntl", None)
+
     def slow():
         prepare(tmp_path, make_log())
         return make_log(train=[make_rows(9, seed=0)])

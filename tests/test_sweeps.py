@@ -155,3 +155,24 @@ def test_noise_and_growth_are_drawn(tmp_path):
     part = {"x": (1, 2), "at": "depth 3", "params": {"dcn": [5, 9], "cin": [50, 99]}}
     sweep_figures.growth_figure({"fields": part}, tmp_path / "growth.png")
     assert area(tmp_path / "growth.png", figures.BLUE)
+
+
+def test_an_interval_from_zero_is_no_missing_one():
+    zero = make_result("a", {"cost": [0.0, 0.0, 0.0]})
+    assert sweeps.summary(zero, "cost")["ci95"] == [0.0, 0.0]
+
+
+def test_where_no_metric_is_bootstrapped_no_users_are_drawn(tmp_path, monkeypatch):
+    class Idle:
+        workdir = tmp_path
+
+        def do(self, *args, **kwargs):
+            pass
+
+    def fail(*args):
+        raise AssertionError("nobody asks for it")
+
+    monkeypatch.setattr(study, "resample_users", fail)
+    assert study.run_rows([], SEEDS, CLEAN, Idle(), main=()) == []
+    with pytest.raises(KeyError, match="test"):  # whose users they would be
+        study.run_rows([], SEEDS, CLEAN, Idle(), main=("ctr.auc",))

@@ -21,6 +21,7 @@ from experiments.running.workdir import write_json
 from experiments.tuning import training, tuned
 from jaxmtl.data.store import Dataset
 from jaxmtl.guard import NonFiniteLoss
+from jaxmtl.resume import Folder
 
 TRAINING = "--training.batch-size 256 --training.epochs 2 --pruning.rounds 1"
 TINY = f"{FEED} --data.feed.days 4 {NET} {TRAINING} --pruning.epochs 1".split()
@@ -72,7 +73,7 @@ def trained(monkeypatch):
     """
     calls = []
 
-    def regret(config, data, seed, name, workdir, monitor):
+    def regret(config, data, seed, name, workdir, monitor, clock):
         rate, conflict = config.optimiser.learning_rate, config.data.feed.conflict
         calls.append((name.partition("/anchor")[0], rate, conflict, seed))
         return formula(config, seed)
@@ -313,7 +314,18 @@ def test_a_tuning_stopped_in_the_middle_of_a_training_goes_on_in_it(
     assert code == stopping.EXIT_CODE and "goes on from here" in errors
     assert list(tmp_path.glob("tune/trials/*/*/anchor0/seed1000/*"))
     monkeypatch.undo()
+    unpack = Folder._unpack
+
+    def an_hour_later(self, arrays):
+        found = unpack(self, arrays)
+        self._started -= 3600
+        return found
+
+    monkeypatch.setattr(Folder, "_unpack", an_hour_later)
     assert command(*fast)[0] == 0
+    monkeypatch.undo()
+    (kept,) = tmp_path.glob("tune/trials/*/*/anchor0/seed1000.json")
+    assert json.loads(kept.read_text())["seconds"] > 3600  # of all attempts together
     assert not list(tmp_path.glob("tune/trials/*/*/anchor0/seed1000"))
     found, expected = (
         json.loads((tmp_path / name / "tuned.json").read_text())["rows"]
@@ -353,7 +365,7 @@ def test_what_cannot_be_tuned_is_refused_before_any_training(
 def test_rows_of_two_papers_are_tuned_each_on_its_own_log(command, monkeypatch):
     seen = {}
 
-    def regret(config, data, seed, name, workdir, monitor):
+    def regret(config, data, seed, name, workdir, monitor, clock):
         seen[name.split("/")[0]] = (config.data, data.fingerprint)
         return formula(config, seed)
 

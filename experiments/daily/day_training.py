@@ -228,7 +228,7 @@ def live(
       days: the last of those it began with, which is trained on and not judged, and
         all after it; the last is judged and not trained on.
       keeper: of the progress after each day.
-      monitor: watches.
+      monitor: watches; all of the days are announced to it.
       name: of the method and its seed, for the monitor.
 
     Returns:
@@ -239,6 +239,8 @@ def live(
         begun = begin()
         state, task_masks = learner.state(begun.snapshot), begun.task_masks
         initial = begun.cost
+    else:
+        monitor.expect(-len(records))  # all days were announced
     for day in days[len(records) :]:
         with monitor.training(*name, f"day {day}"):
             found, cost = {}, Cost()

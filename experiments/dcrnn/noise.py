@@ -7,7 +7,9 @@ A_t is the same for every row, so that X_0·W + A_t·W is a bias of each step.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from experiments import sweeps, tables, views
 from experiments.ablation import Ablation, Row
@@ -16,7 +18,7 @@ from experiments.figures import sweep_figures
 from experiments.rendering import grid
 from experiments.report import RowResult
 from experiments.running.workdir import write_json
-from experiments.statistics import PairedTest, holm, paired_t
+from experiments.statistics import holm, paired_t
 
 ROWS = (bilstm, bilstm_ada, mmoe)
 LEVELS = {"numeric_noise": (0.0, 0.5, 1.0, 2.0), "categorical_noise": (0, 0.1, 0.3)}
@@ -33,7 +35,11 @@ def run(context: tables.Context) -> str:
     results = sweeps.train(context, every)
     metric = _metric(context, results)
     curves = sweeps.as_json(every, results, list(context.layout.main))
-    tests = _tests(panels, results, metric)
+    measured = {
+        kind: {name: curves[f"{kind}/{name}"] for name in series}
+        for kind, series in panels.items()
+    }
+    tests = adaptation(measured, metric)
     write_json(
         context.workdir / "noise.json",
         {
@@ -42,19 +48,12 @@ def run(context: tables.Context) -> str:
             "seeds": list(context.seeds),
             "command": context.command,
             "metrics": dict(context.layout.main),
-            "panels": {
-                kind: {name: curves[f"{kind}/{name}"] for name in series}
-                for kind, series in panels.items()
-            },
+            "panels": measured,
             "adaptation": tests,
         },
     )
     title = context.layout.main[metric]
-    drawn = {
-        kind: {n: curves[f"{kind}/{n}"] for n in series}
-        for kind, series in panels.items()
-        if kind in LEVELS
-    }
+    drawn = {kind: series for kind, series in measured.items() if kind in LEVELS}
     sweep_figures.noise_figure(drawn, metric, title, context.workdir / "noise.png")
     columns = [
         ["inputs", *(test["inputs"] for test in tests)],
@@ -102,28 +101,45 @@ def _metric(context: tables.Context, results: dict[str, list[RowResult]]) -> str
     return known[-1]
 
 
-def _tests(panels, results: dict[str, list[RowResult]], metric: str) -> list[dict]:
-    without, with_ada = bilstm.ROW.name, bilstm_ada.ROW.name
-    found = []
+def adaptation(
+    panels: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], metric: str
+) -> list[dict[str, Any]]:
+    """What adaptation changes of a metric: a test for each distinct training.
+
+    Args:
+      panels: kind of noise -> row -> for each level its place and metrics, as in
+        `noise.json`.
+      metric: that is tested.
+
+    Returns:
+      For each input, that without noise once, the means, the paired test over seeds
+      and its p by Holm's correction over all of them.
+    """
+    found: dict[str, dict[str, Any]] = {}
     for kind, series in panels.items():
-        for number, point in enumerate(series[without]):
-            rows = [results[f"{kind}/{n}"][number] for n in (without, with_ada)]
-            plain, adapted = ([m.value for m in r.metrics[metric]] for r in rows)
-            if None in plain + adapted:
-                continue  # a test split too small to decide it
-            test: PairedTest = paired_t(adapted, plain)
-            name = "categorical alone" if kind == "inputs" else f"{kind} {point.x:g}"
-            found.append(
-                {
-                    "inputs": name.replace("_", " "),
-                    "without": sum(plain) / len(plain),
-                    "with": sum(adapted) / len(adapted),
-                    **test._asdict(),
-                }
-            )
-    for test, p in zip(found, holm([t["p"] for t in found]), strict=True):
+        rows = (series[bilstm.ROW.name], series[bilstm_ada.ROW.name])
+        for points in zip(*rows, strict=True):
+            name = _inputs(kind, points[0]["x"])
+            plain, adapted = (point["metrics"][metric]["values"] for point in points)
+            if name in found or None in plain + adapted:
+                continue  # tested already, or a test split too small to decide it
+            found[name] = {
+                "inputs": name,
+                "without": sum(plain) / len(plain),
+                "with": sum(adapted) / len(adapted),
+                **paired_t(adapted, plain)._asdict(),
+            }
+    tests = [*found.values()]
+    for test, p in zip(tests, holm([t["p"] for t in tests]), strict=True):
         test["p_holm"] = p
-    return found
+    return tests
+
+
+def _inputs(kind: str, level: float) -> str:
+    """What a training sees; level 0 of every kind of noise is one training."""
+    if kind == "inputs":
+        return "categorical alone"
+    return f"{kind.replace('_', ' ')} {level:g}" if level else "no noise"
 
 
 def _interval(test: dict) -> str:

@@ -200,8 +200,8 @@ def _summary(metric: str, values: list[float | None]) -> dict[str, Any]:
         return {"mean": None, "ci95": None, "values": values}
     if metric == "cost.seconds":  # the first seed compiles
         return {"mean": float(np.median(values)), "ci95": None, "values": values}
-    mean, low, high = mean_interval(values)
-    return {"mean": mean, "ci95": low and [low, high], "values": values}
+    found = mean_interval(values)
+    return {"mean": found.mean, "ci95": found.ends, "values": values}
 
 
 def summarise(
@@ -228,7 +228,7 @@ def summarise(
             if test is not None:
                 totals[name][metric]["vs_kept"] = {
                     "difference": test.difference,
-                    "ci95": None if test.low is None else [test.low, test.high],
+                    "ci95": test.ends,
                     "p": test.p,
                     "p_holm": p,
                 }

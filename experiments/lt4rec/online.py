@@ -240,11 +240,11 @@ def _drawn(
         here = (trial, predicted, *rows, seeds, Exponents())
         expected, happened = _views(*here), _views(*here, drawn)
         apart = (happened - expected).mean(0)  # over seeds, session by session
-        mean, low, high = mean_interval(apart)
+        over_sessions = mean_interval(apart)
         found[pair] = {
             "mean": float(happened.mean()),
-            "difference": mean,
-            "ci95_sessions": low and [low, high],
+            "difference": over_sessions.mean,
+            "ci95_sessions": over_sessions.ends,
         }
     return found
 

@@ -161,7 +161,7 @@ def densities(panels: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "sign": sign,
                 "difference": test.difference,
                 "relative": test.difference / values[:, 0].mean(),
-                "ci95": None if test.low is None else [test.low, test.high],
+                "ci95": test.ends,
                 "p": test.p,
                 "paper": None,
             }

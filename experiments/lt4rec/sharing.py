@@ -20,7 +20,7 @@ from experiments import mask_overlap, sharing_text, tables
 from experiments.ablation import Ablation
 from experiments.figures import sharing_figures
 from experiments.lt4rec import hard_sharing_trunk, s_weight
-from experiments.running import study, ticket_cache
+from experiments.running import study
 from experiments.running.crew import Job
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import read_json, write_json
@@ -211,8 +211,7 @@ def align(
         cosines = measure(snapshot, ready.task_masks, regions, train, index)
         epochs.append({n: _summary(np.asarray(cosines[n])) for n in names})
 
-    start = ticket_cache.make_start(row.config, data, ready.setup, seed)
-    look(snapshot_of(start(row.config.pruning.rounds + 1)))
+    look(snapshot_of(study.start(row.config, data, ready.setup, seed)))
     with monitor.training(row.module, seed, "joint") as on_epoch:
 
         def after_epoch(record, snapshot):

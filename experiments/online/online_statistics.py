@@ -44,10 +44,10 @@ def compare(
     found, tests = {}, {}
     for pair, view in views.items():
         values = view.mean(1)
-        mean, low, high = mean_interval(values)
+        over_seeds = mean_interval(values)
         found[pair] = {
-            "mean": mean,
-            "ci95": low and [low, high],
+            "mean": over_seeds.mean,
+            "ci95": over_seeds.ends,
             "ci95_sessions": over_sessions(view.mean(0)),
             "values": values.tolist(),
         }
@@ -58,7 +58,7 @@ def compare(
         found[pair]["vs_base"] = {
             "difference": test.difference,
             "relative": test.difference / found[base]["mean"],
-            "ci95": None if test.low is None else [test.low, test.high],
+            "ci95": test.ends,
             "ci95_sessions": over_sessions((views[pair] - views[base]).mean(0)),
             "p": test.p,
             "p_holm": p_holm,

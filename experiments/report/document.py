@@ -158,11 +158,22 @@ def grid(columns: Sequence[Sequence[str]], *, markdown: bool) -> str:
     )
 
 
+class PText(str):
+    """A p as it is shown, with the number, since 0.050 may be either side of it."""
+
+    p: float
+
+    def __new__(cls, p: float) -> PText:
+        made = super().__new__(cls, "<0.001" if p < 0.001 else f"{p:.3f}")
+        made.p = p
+        return made
+
+
 def p_text(test: Mapping[str, Any] | None) -> str:
     """A test's corrected p, its `p_holm`; a dash where no test was made."""
     if test is None or test["p_holm"] is None:
         return NONE
-    return "<0.001" if test["p_holm"] < 0.001 else f"{test['p_holm']:.3f}"
+    return PText(test["p_holm"])
 
 
 def interval_text(ends: Sequence[float] | None) -> str:
@@ -171,9 +182,11 @@ def interval_text(ends: Sequence[float] | None) -> str:
 
 
 def is_significant(cell: str, header: str) -> bool:
-    """Whether a cell is a corrected p that decides."""
+    """Whether a cell is a corrected p that decides; of mere text, what it shows."""
     if header != P:
         return False
+    if isinstance(cell, PText):
+        return statistics.is_significant(cell.p)
     try:
         return statistics.is_significant(float(cell.removeprefix("<")))
     except ValueError:  # no test was made

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from experiments import rendering
-from experiments.report.document import Grid, P, Section
+from experiments.report.document import Grid, P, Section, p_text
 
 Result = Mapping[str, Any]
 """The content of one of those files."""
@@ -122,7 +122,7 @@ def _noise(result: Result) -> Section:
         ["with Ada", *(f"{test['with']:.4f}" for test in tests)],
         ["difference", *(f"{test['difference']:+.4f}" for test in tests)],
         ["95 % over seeds", *map(_interval, tests)],
-        [P, *("–" if t["p_holm"] is None else f"{t['p_holm']:.3f}" for t in tests)],
+        [P, *map(p_text, tests)],
     ]
     title = result["metrics"][noise_metric(result)]
     grids = [Grid(columns, f"What adaptation changes: {title}")]

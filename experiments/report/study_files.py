@@ -62,6 +62,11 @@ def read_study(folder: Path) -> Study:
             " --workdir said, such as runs/lt4rec.table2-video_feed-demo"
         )
     config = read_json(folder / "config.json")
+    if "name" not in config:
+        raise ValueError(
+            f"{folder}: holds a tuning and no study, and a tuning has no report;"
+            f" python -m experiments.status {folder} says how far it is"
+        )
     maps = folder / MAPS
     return Study(
         folder=folder,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import threading
 import time
@@ -45,9 +46,18 @@ class Monitor:
         self._plan, self._seeds = workdir / PLAN, list(seeds)
         self._started = time.time()
         self._events = workdir / "events"
-        self._log = (workdir / "metrics.jsonl").open("a", encoding="utf-8")
+        log = workdir / "metrics.jsonl"
+        self._mend(log)
+        self._log = log.open("a", encoding="utf-8")
         self._bar: tqdm | None = None
         self._turn = threading.RLock()  # several lanes may have one monitor
+
+    def _mend(self, log: Path) -> None:
+        """Takes off a last line that a full disk or a kill cut short."""
+        content = log.read_bytes() if log.exists() else b""
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(log, whole)
 
     def expect(self, trainings: int) -> None:
         """Announces work, for the time left; where there is none, no bar appears.
@@ -157,3 +167,6 @@ class Remote(Monitor):
         for method in ("expect", "begin", "show", "end"):
             tell = lambda *args, method=method: send(Told(method, args))
             setattr(self, method, tell)
+
+    def _mend(self, log: Path) -> None:
+        """Leaves it be: what looks cut short may be a line under way."""

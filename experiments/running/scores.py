@@ -24,6 +24,33 @@ def prefix(schema: Schema, name: str) -> str:
     return role(schema, name)
 
 
+def check_names(schema: Schema) -> None:
+    """Refuses names of tasks under which one's metrics would replace another's.
+
+    Raises:
+      ValueError: two prefixes coincide, or a name is taken; says what to rename.
+    """
+    for task in schema.tasks:
+        if task.name in ("all", "pair") or task.name.startswith(JOINT):
+            raise ValueError(
+                f"schema {schema.name}: {task.name!r} is no name for a task: all and"
+                f" pair name several, and {JOINT} begins joint tasks; rename it"
+            )
+    joint = [JOINT + task.name for task in schema.tasks if is_nested(task)]
+    known: dict[str, str] = {}
+    for name in (*(task.name for task in schema.tasks), *joint):
+        start = prefix(schema, name)
+        if start in known:
+            both = (known[start], name)
+            tasks = dict.fromkeys(name.removeprefix(JOINT) for name in both)
+            free = [repr(t) for t in tasks if t not in (schema.ctr, schema.cvr)]
+            raise ValueError(
+                f"schema {schema.name}: metrics of {both[0]!r} and {both[1]!r} would"
+                f" both be called {start}; rename {' or '.join(free)}"
+            )
+        known[start] = name
+
+
 def task_of(schema: Schema, name: str) -> Task:
     """The task, or joint task, of a prediction."""
     if name.startswith(JOINT):

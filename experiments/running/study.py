@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import shutil
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -79,7 +81,9 @@ def run_rows(
         data,
         program=lambda job: joint_setup(job.what.config, data).structure(),
     )
-    resampled = resample_users(data.splits["test"].groups["user"], RESAMPLES)
+    resampled = None
+    if main:
+        resampled = resample_users(data.splits["test"].groups["user"], RESAMPLES)
     return [
         gather(ablation, seeds, data, workdir, resampled, main)
         for ablation in ablations
@@ -242,7 +246,7 @@ def train(
     """Joint training of a row. Reads the training and validation splits alone."""
     return fit(
         ready.setup,
-        _start(config, data, ready.setup, seed),
+        start(config, data, ready.setup, seed),
         ready.task_masks,
         plan=make_plan(config, data, ready.setup),
         train=rows_of(data, "train", ready.setup),
@@ -298,7 +302,7 @@ def _run_seed(
     keeper.discard()
 
 
-def _start(config: Config, data: Dataset, setup: Setup, seed: int) -> TrainState:
+def start(config: Config, data: Dataset, setup: Setup, seed: int) -> TrainState:
     """The state joint training begins in: rewound, or that of an earlier run."""
     if config.training.init_from is None:
         make = ticket_cache.make_start(config.joint_start, data, setup, seed)
@@ -308,12 +312,48 @@ def _start(config: Config, data: Dataset, setup: Setup, seed: int) -> TrainState
     return restart(setup, jax.random.key(seed), snapshot)
 
 
+def started_from(run: Path) -> str:
+    """A digest of what the run that `--init-from` names was: its settings and its log.
+
+    Raises:
+      ValueError: it is no run of one row, or does not say what it was.
+    """
+    row = _only_row(run).resolve()
+    path = row.parent.parent / "config.json"
+    if not path.exists():
+        raise ValueError(
+            f"--init-from {run}: {path} is missing, which says what was trained; give"
+            " a run's work directory, or a row's folder in it"
+        )
+    held = read_json(path)
+    was = [
+        held["data"]["fingerprint"],
+        # The points of a sweep have no settings of their own there.
+        held["rows"].get(row.name, held["rows"]),
+        row.name,
+        held.get("started_from", {}),
+    ]
+    text = json.dumps(was, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def find_checkpoint(run: Path, seed: int) -> Path:
     """A seed's checkpoint in the work directory of a run of one row, or in a row's.
 
     Raises:
       ValueError: there is none, or rows to choose from; names what there is.
     """
+    row = _only_row(run)
+    folder = row / f"seed{seed}" / "checkpoint"
+    if not folder.exists():
+        known = sorted(path.name for path in row.glob("seed*"))
+        raise ValueError(
+            f"--init-from {run}: {row.name} has no seed {seed}; it has {known}"
+        )
+    return folder
+
+
+def _only_row(run: Path) -> Path:
     rows = [run] if (run / "result.json").exists() else sorted(run.glob("rows/*"))
     if len(rows) != 1:
         names = [row.name for row in rows]
@@ -325,13 +365,7 @@ def find_checkpoint(run: Path, seed: int) -> Path:
                 else "no run's work directory"
             )
         )
-    folder = rows[0] / f"seed{seed}" / "checkpoint"
-    if not folder.exists():
-        known = sorted(path.name for path in rows[0].glob("seed*"))
-        raise ValueError(
-            f"--init-from {run}: {rows[0].name} has no seed {seed}; it has {known}"
-        )
-    return folder
+    return rows[0]
 
 
 def _masks(
@@ -390,10 +424,13 @@ def gather(
     seeds: Sequence[int],
     data: Dataset,
     workdir: Path,
-    resampled: tuple[np.ndarray, np.ndarray],
+    resampled: tuple[np.ndarray, np.ndarray] | None,
     main: Collection[str],
 ) -> RowResult:
-    """A row over its seeds, written to its `result.json` too."""
+    """A row over its seeds, written to its `result.json` too.
+
+    Without `resampled`, as `resample_users` draws, its test users are not drawn again.
+    """
     row, module = ablation.row, ablation.module
     path = workdir / "rows" / module / "result.json"
     reason = not_applicable(ablation.config, data.schema)
@@ -423,7 +460,7 @@ def gather(
             for name in parts[0]["density"]
         },
         seconds=sum(part["seconds"] + part["search_seconds"] for part in parts),
-        bootstrap=_bootstrap(data, predictions, resampled, main),
+        bootstrap=_bootstrap(data, predictions, resampled, main) if resampled else {},
     )
     kept = result._replace(bootstrap=None)._asdict() | {"by_seed": parts}
     kept["metrics"] = {n: [m._asdict() for m in ms] for n, ms in metrics.items()}

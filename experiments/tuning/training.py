@@ -23,6 +23,7 @@ from experiments.running.workdir import read_json, write_json
 from experiments.tuning.trials import Job, Store, Trial
 from jaxmtl.data.store import Dataset
 from jaxmtl.guard import NonFiniteLoss
+from jaxmtl.resume import Folder
 from jaxmtl.setup import Setup
 
 DIVERGED = "diverged.json"
@@ -137,6 +138,24 @@ def _search(
         monitor.expect(-left)
 
 
+class _Clock:
+    """The seconds of a training, those of attempts that were stopped among them.
+
+    Attributes:
+      keeper: of the training's progress, which knows them; None before there is one.
+    """
+
+    def __init__(self):
+        self.keeper: Folder | None = None
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        if self.keeper is not None:
+            return self.keeper.seconds
+        return time.monotonic() - self._started
+
+
 def _train(
     part: _Part, seed: int, data: Dataset, workdir: Path, monitor: Monitor
 ) -> None:
@@ -144,21 +163,21 @@ def _train(
     config, tasks = part.config, study.ticket_tasks(part.config, data)
     diverged = [_diverged((config, task), seed, data, workdir) for task in tasks]
     errors = [read_json(path)["error"] for path in diverged if path.exists()]
-    started, regret, searches = time.monotonic(), None, {}
+    clock, regret, searches = _Clock(), None, {}
     if not errors:
         for task in tasks:
             folder = ticket_cache.folder(workdir, config, data, task, seed)
             spent = ticket_cache.seconds(workdir, config, data, task, seed)
             searches[str(folder.relative_to(workdir))] = spent
         try:
-            regret = _regret(config, data, seed, part.name, workdir, monitor)
+            regret = _regret(config, data, seed, part.name, workdir, monitor, clock)
         except NonFiniteLoss as reason:
             errors = [str(reason)]
     if errors:
         monitor.expect(-1)  # it was announced, and is no training that ended
     found = {
         "regret": regret,
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(clock.seconds, 1),
         "searches": searches,
         "error": errors[0] if errors else None,
     }
@@ -174,11 +193,12 @@ def _regret(
     name: str,
     workdir: Path,
     monitor: Monitor,
+    clock: _Clock,
 ) -> float:
     """The mean regret on validation of the snapshot that would be served."""
     ready = study.prepare(config, seed, data, workdir, monitor)
     where = _progress_folder(workdir, name, seed)
-    keeper = progress.keep(where, ready.setup, config)
+    keeper = clock.keeper = progress.keep(where, ready.setup, config)
     with monitor.training(name, seed, "joint") as on_epoch:
         watch = lambda record, snapshot: on_epoch(record)
         result = study.train(config, ready, seed, data, watch, keeper)

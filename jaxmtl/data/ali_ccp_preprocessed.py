@@ -27,8 +27,8 @@ from jaxmtl.data.ali_ccp_protocol import (
     make_fields,
     make_schema,
 )
-from jaxmtl.data.ali_ccp_scratch import Counts
 from jaxmtl.data.ali_ccp_text import count_lines, read_batches
+from jaxmtl.data.counting import Counts
 from jaxmtl.data.log import Log
 from jaxmtl.data.scaling import Moments, merge, moments, standardise
 from jaxmtl.data.vocabulary import look_up

@@ -32,8 +32,9 @@ from jaxmtl.data.ali_ccp_protocol import (
     is_validation,
     make_fields,
 )
-from jaxmtl.data.ali_ccp_scratch import Counts, Scratch
+from jaxmtl.data.ali_ccp_scratch import Scratch
 from jaxmtl.data.ali_ccp_text import count_lines, parse_features, place, read_batches
+from jaxmtl.data.counting import Counts
 from jaxmtl.types import PADDING, Field
 
 SKELETON = {

@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxmtl.data.counting import Counts
 from jaxmtl.data.delimited import read_blocks
 from jaxmtl.data.log import SPLITS, Log
 from jaxmtl.data.splitting import by_hash
@@ -115,10 +116,10 @@ def read(path: str | Path | None = None) -> Log:
 
 def _searches(file: Path) -> np.ndarray:
     """The sorted numbers of a file's searches."""
-    found = np.zeros(0, np.int64)
+    seen = Counts(np.int64)
     for block in read_blocks(file, {"search_id": int}):
-        found = np.union1d(found, block["search_id"])
-    return found
+        seen.add(block["search_id"])
+    return seen.known()
 
 
 def _parse(

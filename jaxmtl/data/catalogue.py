@@ -118,7 +118,11 @@ def _unpack(archive: Path) -> Path:
                 raise ValueError(
                     f"{archive}: {error}; delete it to fetch it again"
                 ) from error
-            os.replace(work, folder)
+            try:
+                os.replace(work, folder)
+            except OSError:
+                if not folder.exists():  # else another process unpacked it first
+                    raise
     return folder
 
 

@@ -23,10 +23,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
-from jaxmtl.data.log import SPLITS, Log
+from jaxmtl.data.log import Log
+from jaxmtl.data.splitting import by_time, divide
 from jaxmtl.data.tfrecord import read_examples
 from jaxmtl.data.vocabulary import encode
 from jaxmtl.types import Field, Rows, Schema, Task
@@ -61,8 +61,6 @@ TASKS = (
 # Most videos and many tags occur once. An id of its own would only let the model
 # remember that row, and would leave UNKNOWN, which the test rows hold, untrained.
 MIN_COUNT = 2
-SHARES = (0.70, 0.85)
-"""Where validation and test begin, as shares of the impressions in time order."""
 TIME = re.compile(r"[@_](\d{10})(?:\d{3})?[@_.]")
 """A request's time in `seqnum`: seconds, or milliseconds, between separators."""
 
@@ -98,7 +96,7 @@ def read(path: str | Path) -> Log:
     impressions = [i for file in _part_files(Path(path)) for i in _read_file(file)]
     impressions.sort(key=lambda impression: impression.second)
     second = np.array([i.second for i in impressions], np.int64)
-    split = _split(second, path)
+    split = by_time(second, path)
     columns = {field.name: _column(field, impressions) for field in FIELDS}
     vocabularies, ids = encode(FIELDS, columns, split == 0, min_count=MIN_COUNT)
     rows = Rows(
@@ -127,10 +125,7 @@ def read(path: str | Path) -> Log:
     )
     return Log(
         schema=schema,
-        splits={
-            name: [jax.tree.map(lambda column, here=split == i: column[here], rows)]
-            for i, name in enumerate(SPLITS)
-        },
+        splits=divide(rows, split),
         counts={"read": len(ids), "kept": len(ids)},
         notes=_notes(columns, second, split),
     )
@@ -197,18 +192,6 @@ def _column(field: Field, impressions: list[Impression]) -> np.ndarray:
 
 def _number(column: np.ndarray) -> np.ndarray:
     return np.unique(column, return_inverse=True)[1].ravel().astype(np.int32)
-
-
-def _split(second: np.ndarray, path: str | Path) -> np.ndarray:
-    """0, 1 or 2 for each of the sorted `second`s, cut between two seconds."""
-    cuts = second[[int(share * second.size) for share in SHARES]] if second.size else []
-    split = np.searchsorted(cuts, second, side="right")
-    if len(np.unique(split)) < len(SPLITS):
-        raise ValueError(
-            f"{path} holds {second.size} impressions of {len(np.unique(second))}"
-            f" different seconds: too few to split into {', '.join(SPLITS)}"
-        )
-    return split
 
 
 def _notes(columns, second: np.ndarray, split: np.ndarray) -> tuple[str, ...]:

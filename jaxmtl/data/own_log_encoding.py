@@ -69,7 +69,9 @@ def _texts(
             # The last counts the missing values: an id of a single-valued field.
             held = np.bincount(codes[is_train].ravel() % (len(texts) + 1))
             named = [*texts.to_pylist(), "" if field.slots == 1 else None]
-            counts.update(dict(zip(named, held.tolist(), strict=False)))
+            # A text stands twice where some parts write 7 and others 7.0.
+            for text, n in zip(named, held.tolist(), strict=False):
+                counts[text] += n
     counts.pop(None, None)
     known = [text for text, n in counts.items() if n >= description.min_count]
     return pa.array(sorted(known), pa.string())

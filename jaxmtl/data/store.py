@@ -22,6 +22,7 @@ import numpy as np
 
 from jaxmtl import spaces
 from jaxmtl.data.blocks import open_split, write_split
+from jaxmtl.data.locking import taking_turns
 from jaxmtl.data.log import SPLITS, Log
 from jaxmtl.data.schema_text import MALFORMED, read_schema
 from jaxmtl.data.tfds_builder import build, read_blocks
@@ -88,14 +89,14 @@ def prepare(
     cache: Path,
     say: Callable[[str], None] = print,
 ) -> Dataset:
-    """Opens the prepared data set, or prepares it first.
+    """Opens the prepared data set, or prepares it first, or waits for who does.
 
     Args:
       name: of the data set; the start of its folder's name.
       identity: JSON-able; everything its rows depend on (settings, checksums).
       make_log: reads the source; only called where nothing is prepared yet.
       cache: folder of all prepared sets.
-      say: receives the counts of rows read, kept and dropped.
+      say: receives the counts of rows read, kept and dropped, and that it waits.
 
     Raises:
       ValueError: the source's rows break their schema, a split is empty, or
@@ -105,9 +106,13 @@ def prepare(
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
     folder = Path(cache) / f"{name}-{fingerprint}"
     if not folder.exists():
-        log = _write_once(folder, name, make_log, text)
-        counts = ", ".join(f"{key} {n:,}" for key, n in log.counts.items())
-        say(f"prepared {name}: rows {counts}")
+        lock = folder.with_name(f".{folder.name}.lock")
+        wait = lambda: say(f"{name}: another process prepares it; waiting")
+        with taking_turns(lock, wait):
+            if not folder.exists():
+                log = _write_once(folder, name, make_log, text)
+                counts = ", ".join(f"{key} {n:,}" for key, n in log.counts.items())
+                say(f"prepared {name}: rows {counts}")
     return open_columns(folder, fingerprint)
 
 
@@ -123,7 +128,7 @@ def _write_once(
         try:
             os.replace(work, folder)
         except OSError:
-            if not folder.exists():  # else another process prepared it first
+            if not folder.exists():  # else another process, without locks, was first
                 raise
     return log
 

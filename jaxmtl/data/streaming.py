@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxmtl.data.counting import Counts
 from jaxmtl.data.delimited import Id
 from jaxmtl.data.log import SPLITS
 from jaxmtl.data.scaling import Moments, merge, moments, standardise
@@ -84,7 +85,7 @@ def take_census(columns: Columns, sources: Mapping[str, Source]) -> Census:
       columns: what to count.
       sources: split -> where its rows are; several may share one.
     """
-    known = {field.vocabulary: np.zeros(0, np.int64) for field in columns.fields}
+    seen = {field.vocabulary: Counts(np.int64) for field in columns.fields}
     total, rows = moments(np.zeros((0, len(columns.numeric)))), 0
     for source in dict.fromkeys(sources.values()):
         for raw in source():
@@ -92,8 +93,8 @@ def take_census(columns: Columns, sources: Mapping[str, Source]) -> Census:
             train = raw.split == SPLITS.index("train")
             total = merge(total, moments(columns.numbers(raw, train)))
             for field in columns.fields:
-                seen = raw.columns[field.name][train]
-                known[field.vocabulary] = np.union1d(known[field.vocabulary], seen)
+                seen[field.vocabulary].add(raw.columns[field.name][train])
+    known = {name: counts.known() for name, counts in seen.items()}
     return Census(known, total, rows)
 
 
