@@ -16,8 +16,8 @@ from experiments.running.hosts import MeshConfig
 from experiments.running.workdir import Resume
 from experiments.views import View
 from jaxmtl import mask_controls, models, row_optim
-from jaxmtl.data.ali_ccp_protocol import AliCcpOptions
-from jaxmtl.data.video_feed import FeedConfig
+from jaxmtl.data.sources.ali_ccp.protocol import AliCcpOptions
+from jaxmtl.data.sources.video_feed import FeedConfig
 from jaxmtl.fit import CHUNK, OnNonFinite
 from jaxmtl.models.crossing import Crossing
 from jaxmtl.setup import Precision

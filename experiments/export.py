@@ -35,7 +35,7 @@ from experiments.running.workdir import read_arrays, read_json
 from experiments.setup import make_setup, task_names
 from jaxmtl import bundle, checkpoint, serving
 from jaxmtl.data.encoding import SEPARATOR, Encoding, prepared
-from jaxmtl.data.own_log_encoding import read_encoding
+from jaxmtl.data.sources.own_log.encoding import read_encoding
 from jaxmtl.data.store import Dataset
 from jaxmtl.export import PLATFORMS, export
 from jaxmtl.setup import Setup

@@ -7,7 +7,7 @@ import dataclasses
 from experiments.config import Config
 from jaxmtl import sharding, spaces
 from jaxmtl.data.batches import Plan
-from jaxmtl.data.large_plan import LargePlan
+from jaxmtl.data.batches.large_plan import LargePlan
 from jaxmtl.data.store import Dataset
 from jaxmtl.optim import Adam
 from jaxmtl.setup import Conflict, Setup

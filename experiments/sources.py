@@ -12,21 +12,21 @@ import jaxmtl.data
 from experiments import views
 from experiments.config import DataConfig
 from experiments.running import scores
-from jaxmtl.data import (
+from jaxmtl.data import leakage
+from jaxmtl.data.log import Log
+from jaxmtl.data.sources import (
     ali_ccp,
     aliexpress,
     complete_journey,
     criteo_uplift,
     hillstrom,
     kuairand,
-    leakage,
     lt4rec_sample,
     movielens,
     own_log,
     video_feed,
 )
-from jaxmtl.data.complete_journey_tables import find_data
-from jaxmtl.data.log import Log
+from jaxmtl.data.sources.complete_journey.tables import find_data
 from jaxmtl.data.store import Dataset, prepare
 
 PUBLIC: dict[str, ModuleType] = {

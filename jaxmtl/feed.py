@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmtl import sharding
-from jaxmtl.data.chunks import Orders, gather
+from jaxmtl.data.batches.chunks import Orders, gather
 from jaxmtl.setup import Setup
 from jaxmtl.types import Array, Batch, Rows
 

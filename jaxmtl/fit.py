@@ -21,8 +21,8 @@ import numpy as np
 
 from jaxmtl import metrics, sharding
 from jaxmtl.data.batches import Plan
-from jaxmtl.data.chunks import read_chunks
-from jaxmtl.data.large_plan import LargePlan
+from jaxmtl.data.batches.chunks import read_chunks
+from jaxmtl.data.batches.large_plan import LargePlan
 from jaxmtl.feed import place
 from jaxmtl.guard import BadBatch, NonFiniteLoss, bad_steps
 from jaxmtl.inference import predict_all

@@ -25,8 +25,8 @@ import pyarrow as pa
 from jaxmtl import bundle, compact
 from jaxmtl.bundle import Bundle, DamagedBundle
 from jaxmtl.data.encoding import Encoding
-from jaxmtl.data.own_log_files import find_parts, read_part
-from jaxmtl.data.own_log_values import BadValue
+from jaxmtl.data.reading.files import find_parts, read_part
+from jaxmtl.data.reading.values import BadValue
 from jaxmtl.types import PADDING
 
 SCHEMA, PROGRAMS = "schema.json", "programs.json"

@@ -12,17 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.benchmarks.ali_ccp import write_files
-from jaxmtl.data import (
-    ali_ccp,
-    ali_ccp_join,
-    ali_ccp_preprocessed,
-    ali_ccp_protocol,
-    ali_ccp_stage,
-    ali_ccp_text,
-    store,
-)
-from jaxmtl.data.ali_ccp import AliCcpOptions
-from jaxmtl.data.checks import check_rows
+from jaxmtl.data import store
+from jaxmtl.data.sources import ali_ccp
+from jaxmtl.data.sources.ali_ccp import AliCcpOptions
+from jaxmtl.data.sources.ali_ccp import join as ali_ccp_join
+from jaxmtl.data.sources.ali_ccp import preprocessed as ali_ccp_preprocessed
+from jaxmtl.data.sources.ali_ccp import protocol as ali_ccp_protocol
+from jaxmtl.data.sources.ali_ccp import stage as ali_ccp_stage
+from jaxmtl.data.sources.ali_ccp import text as ali_ccp_text
+from jaxmtl.data.store.checks import check_rows
 from jaxmtl.types import PADDING, UNKNOWN, Field
 
 USER = [*ali_ccp_protocol.PROFILE, *ali_ccp_protocol.HISTORY]

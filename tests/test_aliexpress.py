@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from test_store import joined
 
-from jaxmtl.data import aliexpress, delimited, store
-from jaxmtl.data.checks import check_rows
+from jaxmtl.data import store
+from jaxmtl.data.reading import delimited
+from jaxmtl.data.sources import aliexpress
+from jaxmtl.data.store.checks import check_rows
 from jaxmtl.types import UNKNOWN
 
 HEADER = (

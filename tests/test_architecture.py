@@ -41,6 +41,13 @@ LAYERS = (
     {"to_onnx"},
 )
 """Parts of `jaxmtl`: each imports its own layer and those above it in this list."""
+DATA_LAYERS = (
+    {"log", "schema_text", "batches", "leakage"},
+    {"reading", "store"},
+    {"encoding"},
+    {"sources"},
+)
+"""Parts of `jaxmtl.data`, likewise."""
 ONLY_IN = {
     "flax": {"jaxmtl.models"},
     "jinja2": {"experiments"},
@@ -77,33 +84,41 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
-def part_of(module: str) -> str | None:
+def part_of(module: str, package: str = "jaxmtl") -> str | None:
     """`masks` for `jaxmtl.masks`, `data` for `jaxmtl.data.store`."""
-    root, _, rest = module.partition(".")
-    return rest.partition(".")[0] if root == "jaxmtl" and rest else None
+    rest = module.removeprefix(f"{package}.")
+    return None if rest == module else rest.partition(".")[0]
 
 
 IMPORTS = {module_name(path): imports_of(path) for path in FILES}
 PARTS = {name: part_of(name) for name in NAMES if part_of(name)}
 
 
-def imported_parts(part: str) -> set[str]:
-    """The parts of `jaxmtl` that a part imports, itself left out."""
-    modules = [name for name, its_part in PARTS.items() if its_part == part]
-    found = {part_of(name) for module in modules for name in IMPORTS[module]}
+def imported_parts(part: str, package: str = "jaxmtl") -> set[str]:
+    """The parts of a package that one of them imports, itself left out."""
+    modules = [name for name in NAMES if part_of(name, package) == part]
+    found = {part_of(name, package) for module in modules for name in IMPORTS[module]}
     return found - {None, part}
 
 
-def test_every_part_of_the_core_has_a_place_in_one_layer():
-    assert set(PARTS.values()) == set().union(*LAYERS)
-    assert sum(map(len, LAYERS)) == len(set().union(*LAYERS))
+@pytest.mark.parametrize(
+    ("package", "layers"), [("jaxmtl", LAYERS), ("jaxmtl.data", DATA_LAYERS)]
+)
+def test_every_part_has_a_place_in_one_layer(package, layers):
+    parts = {part_of(name, package) for name in NAMES} - {None}
+    assert parts == set().union(*layers)
+    assert sum(map(len, layers)) == len(parts)
 
 
-@pytest.mark.parametrize("height", range(len(LAYERS)))
-def test_a_layer_imports_nothing_of_the_layers_after_it(height):
-    allowed = set().union(*LAYERS[: height + 1])
-    for part in LAYERS[height]:
-        later = imported_parts(part) - allowed
+@pytest.mark.parametrize(
+    ("package", "layers", "height"),
+    [("jaxmtl", LAYERS, height) for height in range(len(LAYERS))]
+    + [("jaxmtl.data", DATA_LAYERS, height) for height in range(len(DATA_LAYERS))],
+)
+def test_a_layer_imports_nothing_of_the_layers_after_it(package, layers, height):
+    allowed = set().union(*layers[: height + 1])
+    for part in layers[height]:
+        later = imported_parts(part, package) - allowed
         assert not later, f"{part} imports {sorted(later)}"
 
 

@@ -29,7 +29,7 @@ from experiments.benchmarks import (
 )
 from experiments.config import DataConfig
 from jaxmtl import selection
-from jaxmtl.data.video_feed import FeedConfig
+from jaxmtl.data.sources.video_feed import FeedConfig
 from jaxmtl.train_state import features_like, init_net
 
 

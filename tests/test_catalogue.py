@@ -14,9 +14,9 @@ from tensorflow_datasets.recommendation.criteo.criteo import Criteo
 from tensorflow_datasets.recommendation.hillstrom.hillstrom import Hillstrom
 from tensorflow_datasets.structured.movielens import Movielens
 
-from jaxmtl.data import catalogue
-from jaxmtl.data.catalogue import fetch
-from jaxmtl.data.delimited import open_bytes
+from jaxmtl.data.reading import catalogue
+from jaxmtl.data.reading.catalogue import fetch
+from jaxmtl.data.reading.delimited import open_bytes
 
 CONTENT = {
     "Kevin_Hillstrom_MineThatData_E-MailAnalytics"

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import sparse
 
-from jaxmtl.data import complete_journey
-from jaxmtl.data.checks import check_rows
-from jaxmtl.data.complete_journey_features import commonest, counts, labels
-from jaxmtl.data.complete_journey_tables import find_data, load
+from jaxmtl.data.sources import complete_journey
+from jaxmtl.data.sources.complete_journey.features import commonest, counts, labels
+from jaxmtl.data.sources.complete_journey.tables import find_data, load
+from jaxmtl.data.store.checks import check_rows
 from jaxmtl.types import PADDING, UNKNOWN
 
 HOUSEHOLDS, COUPONS, PRODUCTS = range(1, 7), range(1001, 1005), range(50, 62)

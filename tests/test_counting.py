@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxmtl.data import counting
-from jaxmtl.data.counting import Counts
 from jaxmtl.data.log import SPLITS
-from jaxmtl.data.streaming import Columns, Raw, take_census
+from jaxmtl.data.reading import counting
+from jaxmtl.data.reading.counting import Counts
+from jaxmtl.data.reading.streaming import Columns, Raw, take_census
 from jaxmtl.types import Field
 
 

@@ -8,8 +8,10 @@ import pytest
 from tensorflow_datasets.recommendation.criteo.criteo import Criteo
 from test_store import joined
 
-from jaxmtl.data import criteo_uplift, delimited, store
-from jaxmtl.data.checks import check_rows
+from jaxmtl.data import store
+from jaxmtl.data.reading import delimited
+from jaxmtl.data.sources import criteo_uplift
+from jaxmtl.data.store.checks import check_rows
 
 FEATURES = [f"f{i}" for i in range(12)]
 HEADER = [*FEATURES, "treatment", "conversion", "visit", "exposure"]
@@ -106,7 +108,7 @@ def test_by_default_tfds_downloads_the_file(file, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "tensorflow_datasets.download.DownloadManager.download", download
     )
-    monkeypatch.setattr("jaxmtl.data.catalogue._reach", lambda url: None)
+    monkeypatch.setattr("jaxmtl.data.reading.catalogue._reach", lambda url: None)
     here = functools.partial(Criteo, data_dir=tmp_path / "tfds")
     monkeypatch.setattr(criteo_uplift, "Criteo", here)
     assert criteo_uplift.read().counts["read"] == 1_000

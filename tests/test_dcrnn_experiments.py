@@ -48,7 +48,7 @@ from experiments.running import study, ticket_cache
 from experiments.setup import check_trainable, make_setup, task_names
 from experiments.tables import Context
 from jaxmtl import checkpoint
-from jaxmtl.data import video_feed
+from jaxmtl.data.sources import video_feed
 from jaxmtl.data.store import Dataset
 from jaxmtl.metrics import Metric
 

@@ -5,8 +5,8 @@ import gzip
 import numpy as np
 import pytest
 
-from jaxmtl.data import delimited
-from jaxmtl.data.delimited import Format, read_blocks, read_columns, read_header
+from jaxmtl.data.reading import delimited
+from jaxmtl.data.reading.delimited import Format, read_blocks, read_columns, read_header
 
 KINDS = {"id": int, "price": float, "name": str}
 LABEL = {"click": bool}

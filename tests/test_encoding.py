@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import make_rows, make_schema
 
-from jaxmtl.data import own_log
 from jaxmtl.data.encoding import Encoding, prepared
-from jaxmtl.data.own_log_encoding import read_encoding
-from jaxmtl.data.own_log_files import read_part
-from jaxmtl.data.own_log_values import BadValue
+from jaxmtl.data.reading.files import read_part
+from jaxmtl.data.reading.values import BadValue
+from jaxmtl.data.sources import own_log
+from jaxmtl.data.sources.own_log.encoding import read_encoding
 from jaxmtl.types import PADDING, UNKNOWN
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "own_log"

@@ -12,8 +12,8 @@ from conftest import make_rows, make_schema, run_quietly
 from experiments import ablation, run, setup, sources
 from experiments.lt4rec import s_weight_gradientconflict, table2
 from experiments.running import study, ticket_cache
-from jaxmtl.data.complete_journey_tables import find_data
 from jaxmtl.data.log import Log
+from jaxmtl.data.sources.complete_journey.tables import find_data
 from jaxmtl.data.store import prepare
 
 FEED = "--data.feed.users 60 --data.feed.videos 60 --data.feed.impressions 3000"

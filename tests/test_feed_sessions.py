@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from experiments.online import feed_sessions
 from experiments.online.feed_sessions import Exponents, Sessions
-from jaxmtl.data.feed_world import FeedConfig, truth
-from jaxmtl.data.video_feed import draw_impressions, draw_rows, make_feed
+from jaxmtl.data.sources.video_feed import draw_impressions, draw_rows, make_feed
+from jaxmtl.data.sources.video_feed.world import FeedConfig, truth
 
 CONFIG = FeedConfig(users=80, videos=90, impressions=2_000, days=5, history=500)
 DAY, SESSIONS, CANDIDATES, PLACES = 4, 30, 12, 4

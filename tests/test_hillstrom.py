@@ -9,8 +9,9 @@ import pytest
 from tensorflow_datasets.recommendation.hillstrom.hillstrom import Hillstrom
 from test_store import joined
 
-from jaxmtl.data import hillstrom, store
-from jaxmtl.data.checks import check_rows
+from jaxmtl.data import store
+from jaxmtl.data.sources import hillstrom
+from jaxmtl.data.store.checks import check_rows
 
 HEADER = (
     "recency,history_segment,history,mens,womens,zip_code,newbie,channel,segment,"
@@ -104,7 +105,7 @@ def test_by_default_tfds_downloads_the_file(publish, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "tensorflow_datasets.download.DownloadManager.download", download
     )
-    monkeypatch.setattr("jaxmtl.data.catalogue._reach", lambda url: None)
+    monkeypatch.setattr("jaxmtl.data.reading.catalogue._reach", lambda url: None)
     here = functools.partial(Hillstrom, data_dir=tmp_path / "tfds")
     monkeypatch.setattr(hillstrom, "Hillstrom", here)
     assert hillstrom.read().counts["read"] == 100

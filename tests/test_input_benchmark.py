@@ -6,8 +6,8 @@ import pytest
 from experiments.benchmarks import input as benchmark
 from experiments.benchmarks.input_orders import bijection
 from experiments.benchmarks.input_set import SCHEMA, MadeSet, made_blocks
-from jaxmtl.data.blocks import write_split
-from jaxmtl.data.checks import check_rows
+from jaxmtl.data.store.blocks import write_split
+from jaxmtl.data.store.checks import check_rows
 
 
 def test_input_reads_trains_compares_and_leaves_no_set_behind(tmp_path, monkeypatch):

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from test_store import joined
 
-from jaxmtl.data import kuairand, store
-from jaxmtl.data.checks import check_rows
-from jaxmtl.data.kuairand_tables import TAG_SLOTS, USER_FIELDS, USER_NUMBERS
+from jaxmtl.data import store
+from jaxmtl.data.sources import kuairand
+from jaxmtl.data.sources.kuairand.tables import TAG_SLOTS, USER_FIELDS, USER_NUMBERS
+from jaxmtl.data.store.checks import check_rows
 from jaxmtl.types import PADDING, UNKNOWN
 
 START = 1_649_347_200_000

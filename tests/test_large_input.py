@@ -11,13 +11,12 @@ from conftest import assert_same_bits, make_rows, make_schema, make_setup
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxmtl.data import large_plan
-from jaxmtl.data.batches import EVERY, Plan
-from jaxmtl.data.blocks import open_split, write_split
-from jaxmtl.data.chunks import read_chunks
-from jaxmtl.data.large_plan import LargePlan
-from jaxmtl.data.prefetch import prefetch
-from jaxmtl.data.shuffle import shuffled
+from jaxmtl.data.batches import EVERY, Plan, large_plan
+from jaxmtl.data.batches.chunks import read_chunks
+from jaxmtl.data.batches.large_plan import LargePlan
+from jaxmtl.data.batches.prefetch import prefetch
+from jaxmtl.data.batches.shuffle import shuffled
+from jaxmtl.data.store.blocks import open_split, write_split
 from jaxmtl.spaces import joint_task, with_joint
 from jaxmtl.train import make_epoch
 from jaxmtl.train_state import dense_masks, make_gates, make_init

@@ -11,7 +11,7 @@ from conftest import assert_same_bits, make_rows, make_setup
 from experiments import setup as experiments_setup
 from experiments.config import Config
 from jaxmtl.data import store
-from jaxmtl.data.large_plan import LargePlan
+from jaxmtl.data.batches.large_plan import LargePlan
 from jaxmtl.fit import fit
 from jaxmtl.guard import NonFiniteLoss
 from jaxmtl.inference import predict_all

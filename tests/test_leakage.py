@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from jaxmtl.data import leakage, video_feed
-from jaxmtl.data.feed_world import FeedConfig
+from jaxmtl.data import leakage
 from jaxmtl.data.leakage import (
     Finding,
     LeakedLabel,
@@ -18,6 +17,8 @@ from jaxmtl.data.leakage import (
     refuse_leaks,
     verdict,
 )
+from jaxmtl.data.sources import video_feed
+from jaxmtl.data.sources.video_feed.world import FeedConfig
 from jaxmtl.types import PADDING, Field, Rows, Schema, Task, Vocabulary
 
 N = 4000

@@ -14,8 +14,8 @@ from experiments.lt4rec import hard_sharing, online, table2
 from experiments.online import online_statistics, online_text
 from experiments.online.feed_sessions import Exponents
 from experiments.report import RowResult
-from jaxmtl.data.feed_world import FeedConfig, truth
-from jaxmtl.data.video_feed import make_feed
+from jaxmtl.data.sources.video_feed import make_feed
+from jaxmtl.data.sources.video_feed.world import FeedConfig, truth
 from jaxmtl.metrics import Metric
 
 SEEDS = [0, 1, 2]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from test_tfrecord import make_example, make_record
 
-from jaxmtl.data import lt4rec_sample
-from jaxmtl.data.checks import check_rows
+from jaxmtl.data.sources import lt4rec_sample
+from jaxmtl.data.store.checks import check_rows
 from jaxmtl.types import PADDING, UNKNOWN
 
 START = 1_602_430_000

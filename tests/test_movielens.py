@@ -8,9 +8,10 @@ import pytest
 from tensorflow_datasets.structured.movielens import Movielens
 from test_store import joined
 
-from jaxmtl.data import movielens, store
-from jaxmtl.data.checks import check_rows
-from jaxmtl.data.movielens import GENRE_SLOTS, GENRES
+from jaxmtl.data import store
+from jaxmtl.data.sources import movielens
+from jaxmtl.data.sources.movielens import GENRE_SLOTS, GENRES
+from jaxmtl.data.store.checks import check_rows
 from jaxmtl.types import PADDING, UNKNOWN
 
 START = 874_724_710
@@ -167,7 +168,7 @@ def test_by_default_recboles_files_are_read_and_else_tfds_downloads_them(
     monkeypatch.setattr(
         "tensorflow_datasets.download.DownloadManager.download", download
     )
-    monkeypatch.setattr("jaxmtl.data.catalogue._reach", lambda url: None)
+    monkeypatch.setattr("jaxmtl.data.reading.catalogue._reach", lambda url: None)
     here = functools.partial(Movielens, data_dir=tmp_path / "tfds")
     monkeypatch.setattr(movielens, "Movielens", here)
     assert movielens.read().counts["read"] == 120

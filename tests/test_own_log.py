@@ -18,8 +18,9 @@ from conftest import assert_same_bits
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jaxmtl.data import own_log, store
-from jaxmtl.data.checks import check_rows
+from jaxmtl.data import store
+from jaxmtl.data.sources import own_log
+from jaxmtl.data.store.checks import check_rows
 from jaxmtl.types import PADDING, UNKNOWN, Rows
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "own_log"
@@ -353,7 +354,7 @@ def test_truth_in_words_is_read(tmp_path):
 
 
 def test_quoted_cells_may_hold_separators_and_line_breaks(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxmtl.data.own_log_files.BLOCK_BYTES", 200)
+    monkeypatch.setattr("jaxmtl.data.reading.files.BLOCK_BYTES", 200)
     table = make_table(100)
     expected = read(tmp_path, table)
     quoted = [user.replace("u", '\n\n,"\n\n') for user in table["user_id"]]
@@ -455,7 +456,7 @@ def test_blocks_are_bounded(tmp_path, monkeypatch):
 def test_a_log_read_in_many_blocks_is_the_log_read_in_one(tmp_path, monkeypatch):
     table = make_table(400)
     expected = read(tmp_path, table)
-    monkeypatch.setattr("jaxmtl.data.own_log_files.BLOCK_BYTES", 1000)
+    monkeypatch.setattr("jaxmtl.data.reading.files.BLOCK_BYTES", 1000)
     assert_same_bits(whole(read(tmp_path, table)), whole(expected))
 
 
@@ -548,7 +549,7 @@ def test_a_value_that_cannot_be_used_is_named(tmp_path, name, value, message):
 
 
 def test_a_bad_value_is_named_by_its_row_in_its_own_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxmtl.data.own_log_files.BLOCK_BYTES", 500)
+    monkeypatch.setattr("jaxmtl.data.reading.files.BLOCK_BYTES", 500)
     parts = tmp_path / "parts"
     parts.mkdir()
     table = make_table(90)

@@ -19,19 +19,18 @@ from experiments.fuzz.forms import frame
 from experiments.running import workdir
 from experiments.tuning import tuned
 from jaxmtl import bundle, sealed, serving
-from jaxmtl.data import (
+from jaxmtl.data import store
+from jaxmtl.data.encoding import Encoding
+from jaxmtl.data.reading import catalogue, tfrecord
+from jaxmtl.data.sources import (
     aliexpress,
-    catalogue,
     criteo_uplift,
     hillstrom,
     kuairand,
     movielens,
     own_log,
-    own_log_description,
-    store,
-    tfrecord,
 )
-from jaxmtl.data.encoding import Encoding
+from jaxmtl.data.sources.own_log import description as own_log_description
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = [p for part in ("jaxmtl", "experiments") for p in (ROOT / part).rglob("*.py")]

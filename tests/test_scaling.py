@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxmtl.data.scaling import merge, moments, standardise
+from jaxmtl.data.reading.scaling import merge, moments, standardise
 
 
 def test_moments_of_a_small_block():

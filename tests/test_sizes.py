@@ -18,7 +18,7 @@ from experiments.dcrnn import (
 )
 from experiments.setup import make_setup, task_names
 from jaxmtl import embedding, models, train_state
-from jaxmtl.data import video_feed
+from jaxmtl.data.sources import video_feed
 from jaxmtl.data.store import Dataset
 from jaxmtl.models.crossing import Crossing
 

@@ -6,7 +6,7 @@ from conftest import make_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxmtl.data.splitting import by_hash, by_time, divide
+from jaxmtl.data.reading.splitting import by_hash, by_time, divide
 
 
 def splitmix64(seed: int) -> int:

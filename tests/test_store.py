@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from conftest import assert_same_bits, make_rows, make_schema
 
-from jaxmtl.data import locking, store
+from jaxmtl.data import store
 from jaxmtl.data.log import Log
+from jaxmtl.data.store import locking
 from jaxmtl.types import Rows
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tensorboardX.record_writer import RecordWriter
 from tensorflow_datasets.proto import tf_example_pb2
 
-from jaxmtl.data.tfrecord import masked_crc32c, read_examples
+from jaxmtl.data.reading.tfrecord import masked_crc32c, read_examples
 
 
 def make_example(features: dict[str, list]) -> bytes:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import make_rows, make_schema
 
-from jaxmtl.data.checks import check_rows
+from jaxmtl.data.store.checks import check_rows
 from jaxmtl.types import Schema, Task, Vocabulary
 
 NAN = float("nan")

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from jaxmtl.data import feed_history, video_feed
-from jaxmtl.data.checks import check_rows
-from jaxmtl.data.feed_exposure import CHANNELS, POSITIONS, Context
-from jaxmtl.data.feed_population import SUBCATEGORIES, TASTES, power_law
-from jaxmtl.data.feed_world import (
+from jaxmtl.data.sources import video_feed
+from jaxmtl.data.sources.video_feed import history as feed_history
+from jaxmtl.data.sources.video_feed.exposure import CHANNELS, POSITIONS, Context
+from jaxmtl.data.sources.video_feed.population import SUBCATEGORIES, TASTES, power_law
+from jaxmtl.data.sources.video_feed.world import (
     BETA,
     FeedConfig,
     logits,
@@ -25,6 +25,7 @@ from jaxmtl.data.feed_world import (
     valid_play,
     watch_mixture,
 )
+from jaxmtl.data.store.checks import check_rows
 from jaxmtl.types import PADDING, UNKNOWN, Rows
 
 SMALL = FeedConfig(users=300, videos=300, impressions=6_000, days=5)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxmtl.data.vocabulary import encode, look_up
+from jaxmtl.data.reading.vocabulary import encode, look_up
 from jaxmtl.types import PADDING, UNKNOWN, Field, Vocabulary
 
 FIELDS = (

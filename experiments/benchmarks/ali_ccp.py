@@ -32,8 +32,8 @@ from experiments.benchmarks import command
 from experiments.benchmarks.memory import watched_memory
 from experiments.benchmarks.plots import Plot
 from experiments.benchmarks.results import Column, Table
-from jaxmtl.data import ali_ccp
-from jaxmtl.data.ali_ccp_join import FILES
+from jaxmtl.data.sources import ali_ccp
+from jaxmtl.data.sources.ali_ccp.join import FILES
 from jaxmtl.data.store import prepare
 
 USERS, ITEMS = 20_000, 100_000

@@ -33,8 +33,8 @@ from experiments.benchmarks.input_set import SCHEMA, MadeSet, made_blocks
 from experiments.benchmarks.memory import watched_memory
 from experiments.benchmarks.plots import Plot
 from experiments.benchmarks.results import Column, Table
-from jaxmtl.data.blocks import write_split
-from jaxmtl.data.chunks import Chunk
+from jaxmtl.data.batches.chunks import Chunk
+from jaxmtl.data.store.blocks import write_split
 from jaxmtl.models.crossing import Crossing
 from jaxmtl.models.shared_trunk import SharedTrunk
 from jaxmtl.optim import Adam

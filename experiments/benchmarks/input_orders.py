@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from experiments.benchmarks.input_set import MadeSet
-from jaxmtl.data.shuffle import BLOCK, WINDOW, shuffled
+from jaxmtl.data.batches.shuffle import BLOCK, WINDOW, shuffled
 
 Order = Callable[[int, int], np.ndarray]
 """(start, stop) -> the rows at these positions of an order."""

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from experiments.benchmarks.ali_ccp import BOUGHT, CLICKED, ITEMS, NAMES, USERS
-from jaxmtl.data.blocks import open_split
-from jaxmtl.data.chunks import Chunk, read_chunks
-from jaxmtl.data.large_plan import LargePlan
+from jaxmtl.data.batches.chunks import Chunk, read_chunks
+from jaxmtl.data.batches.large_plan import LargePlan
+from jaxmtl.data.store.blocks import open_split
 from jaxmtl.types import GROUPS, Field, Rows, Schema, Task, Vocabulary
 
 SIZES = dict.fromkeys(NAMES, 10_000) | {"101": USERS, "205": ITEMS}

@@ -19,7 +19,7 @@ from experiments.config import (
 from experiments.layout import DCRNN
 from experiments.views import View
 from jaxmtl import models
-from jaxmtl.data.video_feed import FeedConfig
+from jaxmtl.data.sources.video_feed import FeedConfig
 from jaxmtl.models.crossing import Crossing
 
 LAYOUT = DCRNN

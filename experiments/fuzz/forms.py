@@ -16,7 +16,7 @@ import zlib
 import numpy as np
 
 from experiments.fuzz.mutations import JSON, TEXT, TOML, Change, mutate
-from jaxmtl.data.tfrecord import masked_crc32c
+from jaxmtl.data.reading.tfrecord import masked_crc32c
 
 GZIP = b"\x1f\x8b"
 CHANGES = {".json": JSON, ".toml": TOML}

@@ -20,21 +20,21 @@ import pyarrow.parquet as pq
 
 from experiments.fuzz.forms import frame
 from experiments.fuzz.readers import Reader, check_log, count_rows
-from jaxmtl.data import (
+from jaxmtl.data.log import Log
+from jaxmtl.data.sources import (
     ali_ccp,
-    ali_ccp_preprocessed,
     aliexpress,
     criteo_uplift,
     hillstrom,
     kuairand,
-    kuairand_tables,
     lt4rec_sample,
     movielens,
     own_log,
-    own_log_description,
 )
-from jaxmtl.data.ali_ccp_protocol import AliCcpOptions
-from jaxmtl.data.log import Log
+from jaxmtl.data.sources.ali_ccp import preprocessed as ali_ccp_preprocessed
+from jaxmtl.data.sources.ali_ccp.protocol import AliCcpOptions
+from jaxmtl.data.sources.kuairand import tables as kuairand_tables
+from jaxmtl.data.sources.own_log import description as own_log_description
 
 SECOND = 1_600_000_000
 KEPT = ".schema.toml"

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmtl.data.checks import check_rows
 from jaxmtl.data.log import SPLITS, Log
+from jaxmtl.data.store.checks import check_rows
 
 
 class WrongResult(Exception):

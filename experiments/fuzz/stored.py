@@ -20,9 +20,10 @@ from experiments.fuzz.readers import Reader, WrongResult
 from experiments.running import workdir
 from experiments.tuning import tuned
 from jaxmtl import bundle, checkpoint, export, masks, resume, sealed, serving
-from jaxmtl.data import criteo_uplift, store
-from jaxmtl.data.checks import check_rows
+from jaxmtl.data import store
 from jaxmtl.data.encoding import Encoding, Scale
+from jaxmtl.data.sources import criteo_uplift
+from jaxmtl.data.store.checks import check_rows
 from jaxmtl.fit import EpochRecord, Progress
 from jaxmtl.models.crossing import Crossing
 from jaxmtl.models.shared_trunk import SharedTrunk

@@ -17,7 +17,7 @@ from experiments.config import (
 )
 from experiments.layout import LT4REC
 from jaxmtl import models
-from jaxmtl.data.video_feed import FeedConfig
+from jaxmtl.data.sources.video_feed import FeedConfig
 from jaxmtl.models.crossing import Crossing
 
 LAYOUT = LT4REC

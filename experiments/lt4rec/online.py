@@ -45,8 +45,8 @@ from experiments.report import RowResult
 from experiments.running.workdir import write_json
 from experiments.statistics import mean_interval
 from experiments.views import View
-from jaxmtl.data.feed_world import truth
-from jaxmtl.data.video_feed import Feed, make_feed
+from jaxmtl.data.sources.video_feed import Feed, make_feed
+from jaxmtl.data.sources.video_feed.world import truth
 from jaxmtl.inference import predict_all
 from jaxmtl.types import Rows
 

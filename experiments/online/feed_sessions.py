@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from jaxmtl.data.feed_exposure import POSITIONS, Impressions, expose
-from jaxmtl.data.feed_world import (
+from jaxmtl.data.sources.video_feed import Feed, draw_watch, encode_rows
+from jaxmtl.data.sources.video_feed.exposure import POSITIONS, Impressions, expose
+from jaxmtl.data.sources.video_feed.world import (
     World,
     logits,
     make_rng,
     truth,
 )
-from jaxmtl.data.video_feed import Feed, draw_watch, encode_rows
 from jaxmtl.types import Rows
 
 _STREAM = 100

@@ -22,7 +22,7 @@ from experiments.running import progress, ticket_files
 from experiments.running.monitor import Monitor
 from experiments.setup import make_plan, make_setup, role, rows_of, task_names
 from jaxmtl import masks, pruning, tickets
-from jaxmtl.data.chunks import read_chunks
+from jaxmtl.data.batches.chunks import read_chunks
 from jaxmtl.data.store import Dataset
 from jaxmtl.feed import place
 from jaxmtl.fit import fit

@@ -24,9 +24,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jaxmtl.data.own_log_columns import WHOLE_NUMBER
-from jaxmtl.data.own_log_values import BadValue, read_feature, read_ids
-from jaxmtl.data.scaling import LARGEST, as_float32
+from jaxmtl.data.reading.scaling import LARGEST, as_float32
+from jaxmtl.data.reading.values import (
+    WHOLE_NUMBER,
+    BadValue,
+    read_feature,
+    read_ids,
+)
 from jaxmtl.data.schema_text import MALFORMED, read_schema
 from jaxmtl.types import PADDING, UNKNOWN, Field, Schema
 

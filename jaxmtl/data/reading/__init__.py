@@ -1,0 +1,1 @@
+"""How raw logs are read: files, formats, vocabularies, scales and splits."""
