@@ -162,6 +162,9 @@ def test_a_reader_that_dies_or_hangs_fails_and_the_others_go_on(tmp_path, monkey
     for (kind, _), (number, _) in tally.failures.items():
         assert kind in shown
         assert (tmp_path / "toy" / str(number) / "outcome.txt").exists()
+        text = (tmp_path / "toy" / str(number) / "outcome.txt").read_text()
+        # Where it hung is found by whoever reads the failure.
+        assert ("in misbehave" in text) == (kind == "failure: hang")
         name, files, _ = workers.read_kept(tmp_path / "toy" / str(number))
         assert name == "toy" and set(files) <= {"line.txt"}
 

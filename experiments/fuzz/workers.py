@@ -6,13 +6,15 @@ failed; another process goes on with the next.
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import multiprocessing
 import os
 import resource
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -73,14 +75,19 @@ def examine(
     start = 0
     while start < inputs:
         receiver, sender = multiprocessing.Pipe(duplex=False)
-        arguments = (sender, name, find, range(start, inputs), seed, keep, seconds)
-        process = _context().Process(target=_work, args=arguments, daemon=True)
-        process.start()
-        sender.close()
-        start, outcome = _collect(receiver, tally, start, inputs, seconds)
-        process.kill()
-        process.join()
+        todo = range(start, inputs)
+        with tempfile.NamedTemporaryFile("r") as stacks:
+            tell = (stacks.name, seconds + GRACE / 2)
+            arguments = (sender, tell, name, find, todo, seed, keep, seconds)
+            process = _context().Process(target=_work, args=arguments, daemon=True)
+            process.start()
+            sender.close()
+            start, outcome = _collect(receiver, tally, start, inputs, seconds)
+            process.kill()
+            process.join()
+            stack = stacks.read()
         if outcome is not None:
+            outcome = outcome._replace(text=f"{outcome.text}\n{stack}")
             reader_input = _input_of(name, find, seed, start)
             _record(tally, keep / name, start, outcome, *reader_input)
             start += 1
@@ -147,6 +154,7 @@ def _context():
 
 def _work(
     sender: Connection,
+    tell: tuple[str, float],
     name: str,
     find: Callable[[str], Reader],
     numbers: range,
@@ -166,7 +174,8 @@ def _work(
         sender.send(READY)
         for number in numbers:
             files, reseal = make_input(name, valid, seed, number)
-            outcome = judge(reader, files, reseal, folder, seconds)
+            with _telling_where(*tell):
+                outcome = judge(reader, files, reseal, folder, seconds)
             bug = (outcome.kind, outcome.where)
             is_new = outcome.is_failure and bug not in seen
             sender.send((outcome, is_new))
@@ -177,6 +186,17 @@ def _work(
                 small = minimise(files, valid, fails)
                 _write(keep / name / f"{number}", small, reseal, outcome)
                 sender.send(READY)
+
+
+@contextlib.contextmanager
+def _telling_where(path: str, seconds: float) -> Iterator[None]:
+    """Writes the threads' stacks to a file if this takes longer."""
+    with open(path, "w", encoding="utf-8") as file:
+        faulthandler.dump_traceback_later(seconds, file=file)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def _fails(
