@@ -29,10 +29,8 @@ import tyro
 
 from experiments import sources
 from experiments.config import Config, DataConfig, default_cache
-from experiments.running.study import find_checkpoint
-from experiments.running.ticket_cache import company
+from experiments.running.joint import find_checkpoint, setup_of
 from experiments.running.workdir import read_arrays, read_json
-from experiments.setup import make_setup, task_names
 from jaxmtl import bundle, checkpoint, serving
 from jaxmtl.data.encoding import SEPARATOR, Encoding, prepared
 from jaxmtl.data.sources.own_log.encoding import read_encoding
@@ -102,8 +100,7 @@ def restore(row: Path, seed: int, config: Config, data: Dataset) -> Trained:
       ValueError: its files are missing or damaged.
     """
     folder = row / f"seed{seed}"
-    together = company(config, data) if config.pruning.masks != "none" else ()
-    setup = make_setup(config, data, task_names(config, data.schema), together)
+    setup = setup_of(config, data)
     snapshot, masks = checkpoint.restore(folder / "checkpoint", setup)
     predictions = read_arrays(folder / "predictions.npz")
     return Trained(config, data, setup, snapshot, masks, predictions)

@@ -24,7 +24,7 @@ from experiments import ablation, sizes, sources, tables
 from experiments.ablation import Ablation, Preset
 from experiments.config import Config, as_json
 from experiments.report import reporting
-from experiments.running import crew, hosts, stopping, study
+from experiments.running import crew, hosts, joint, stopping
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import claim
 from experiments.setup import check_trainable
@@ -141,7 +141,7 @@ def _run(name: str, preset: Preset, rest: Sequence[str], argv: Sequence[str]) ->
         check_trainable(row.config, data)
         if row.config.training.init_from is not None:
             for seed in range(options.seeds):
-                study.find_checkpoint(row.config.training.init_from, seed)
+                joint.find_checkpoint(row.config.training.init_from, seed)
     together = crew.choose(
         options.together,
         options.processes,
@@ -236,7 +236,7 @@ def _describe(
         del settings["data"]
     source = as_json(config)["data"] | {"fingerprint": data.fingerprint}
     starts = {row.module: row.config.training.init_from for row in ablations}
-    known = {m: study.started_from(run) for m, run in starts.items() if run is not None}
+    known = {m: joint.started_from(run) for m, run in starts.items() if run is not None}
     described = {"name": name, "data": source, "rows": rows}
     return described | ({"started_from": known} if known else {})
 

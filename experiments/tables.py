@@ -13,7 +13,7 @@ from experiments.layout import Layout
 from experiments.rendering import grid, to_text, write_table
 from experiments.report import RowResult, build_table, describe_environment, searches
 from experiments.report.results import rounds_grid
-from experiments.running import study
+from experiments.running import study, ticket_searches
 from experiments.running.crew import Crew
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import write_json
@@ -96,9 +96,9 @@ def write_rounds(context: Context, module: ModuleType) -> str:
     ablation = context.configure(module)
     data, workdir, monitor = context.data, context.workdir, context.monitor
     todo = [(ablation.config, seed) for seed in context.seeds]
-    study.search_tickets(todo, data, context.crew)
+    ticket_searches.make_missing(todo, data, context.crew)
     found = [
-        study.find_tickets(ablation.config, seed, data, workdir, monitor)
+        ticket_searches.find(ablation.config, seed, data, workdir, monitor)
         for seed in context.seeds
     ]
     panels = {

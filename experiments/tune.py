@@ -31,7 +31,7 @@ from experiments.ablation import Ablation, Preset
 from experiments.config import Config, DataConfig, as_json
 from experiments.rendering import grid
 from experiments.report import describe_environment
-from experiments.running import crew, stopping, study
+from experiments.running import crew, joint, stopping
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import claim, write_json
 from experiments.setup import check_trainable, not_applicable
@@ -264,7 +264,7 @@ def _describe(
             settings["data"]["fingerprint"] = job.data[anchor].fingerprint
             start = row.config.training.init_from
             if start is not None:
-                settings["started_from"] = study.started_from(start)
+                settings["started_from"] = joint.started_from(start)
             at[anchor] = settings
         searched = {name: d._asdict() for name, d in job.dimensions.items()}
         rows[job.module] = {"searched": searched, "anchors": at}

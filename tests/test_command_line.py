@@ -14,7 +14,7 @@ from test_lt4rec_sample import START, make_impression, write
 
 import experiments.lt4rec
 from experiments import ablation, run
-from experiments.running import study, ticket_cache
+from experiments.running import joint, ticket_cache
 from experiments.running.workdir import read_arrays, write_arrays
 
 
@@ -44,7 +44,7 @@ def no_training(*args, **kwargs):
 
 @pytest.fixture
 def forbid_training(monkeypatch):
-    monkeypatch.setattr(study, "fit", no_training)
+    monkeypatch.setattr(joint, "fit", no_training)
     monkeypatch.setattr(ticket_cache, "fit", no_training)
 
 
@@ -237,7 +237,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on(command, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(study, "fit", interrupt)
+    monkeypatch.setattr(joint, "fit", interrupt)
     code, _, errors = command("lt4rec.base_ctr", "--seeds", "1")
     assert code == 130 and "Traceback" not in errors
     assert "goes on from here" in errors.splitlines()[-1]

@@ -44,7 +44,7 @@ from experiments.dcrnn import (
 from experiments.dcrnn import study as every_table
 from experiments.layout import DCRNN
 from experiments.report import RowResult, results
-from experiments.running import study, ticket_cache
+from experiments.running import joint, study, ticket_cache
 from experiments.setup import check_trainable, make_setup, task_names
 from experiments.tables import Context
 from jaxmtl import checkpoint
@@ -488,7 +488,7 @@ def test_a_run_begins_where_another_ended(every, command, tmp_path):
     ]
     assert sum(losses[1].values()) < sum(losses[0].values())
     # A run of one row is as good a place as the row's own folder.
-    assert study.find_checkpoint(tmp_path, 0).parent.parent.name == "dcrnn.mmoe"
+    assert joint.find_checkpoint(tmp_path, 0).parent.parent.name == "dcrnn.mmoe"
 
 
 @pytest.fixture(scope="module")
@@ -520,9 +520,9 @@ def make_config(module=mmoe, **training) -> Config:
 def test_a_warm_start_has_the_checkpoints_bits_and_no_moments(every, feed):
     config = make_config(init_from=every / "rows" / "dcrnn.mmoe")
     setup = make_setup(config, feed, task_names(config, feed.schema))
-    state = study.start(config, feed, setup, seed=0)
+    state = joint.start(config, feed, setup, seed=0)
     kept, _ = checkpoint.restore(
-        study.find_checkpoint(config.training.init_from, 0), setup
+        joint.find_checkpoint(config.training.init_from, 0), setup
     )
     assert_same_bits(state.net, kept.net)
     assert_same_bits(state.tables["shared"].rows, kept.tables["shared"])

@@ -11,7 +11,7 @@ from conftest import make_rows, make_schema, run_quietly
 
 from experiments import ablation, run, setup, sources
 from experiments.lt4rec import s_weight_gradientconflict, table2
-from experiments.running import study, ticket_cache
+from experiments.running import joint, ticket_cache
 from jaxmtl.data.log import Log
 from jaxmtl.data.sources.complete_journey.tables import find_data
 from jaxmtl.data.store import prepare
@@ -87,7 +87,7 @@ def forbid_training(monkeypatch) -> None:
     def fail(*args, **kwargs):
         raise AssertionError("this should not train again")
 
-    monkeypatch.setattr(study, "fit", fail)
+    monkeypatch.setattr(joint, "fit", fail)
     monkeypatch.setattr(ticket_cache, "fit", fail)
 
 

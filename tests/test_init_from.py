@@ -7,7 +7,7 @@ import pytest
 from experiments import run
 from experiments.ablation import Ablation, Row
 from experiments.config import Config
-from experiments.running import study
+from experiments.running import joint
 from experiments.running.workdir import claim, write_json
 from jaxmtl.data.store import Dataset
 
@@ -62,4 +62,4 @@ def test_a_row_without_its_run_is_no_start(earlier):
     folder = earlier()
     (folder / "config.json").unlink()
     with pytest.raises(ValueError, match=r"--init-from .*config\.json"):
-        study.started_from(folder)
+        joint.started_from(folder)

@@ -375,7 +375,7 @@ def test_each_search_is_written_once_with_where_its_masks_meet(tmp_path, monkeyp
     monkeypatch.setattr(searches.ticket_cache, "missing", lambda *_: None)
     where = lambda workdir, config, data, task, seed: tmp_path / task
     monkeypatch.setattr(searches.ticket_cache, "folder", where)
-    monkeypatch.setattr(searches.study, "find_tickets", lambda *_: both)
+    monkeypatch.setattr(searches.ticket_searches, "find", lambda *_: both)
     config = Config(pruning=PruningConfig(masks="ticket"))
     made = [
         Ablation("lt4rec.a", Row("a"), config),

@@ -20,7 +20,7 @@ from experiments.lt4rec import (
     s_weight_reinitialised,
     sharing,
 )
-from experiments.running import study
+from experiments.running import joint
 from jaxmtl import tickets
 from jaxmtl.data.store import prepare
 from jaxmtl.train_state import make_init
@@ -117,7 +117,7 @@ def test_the_study_run_again_trains_nothing(finished, command, monkeypatch):
     def fail(*args, **kwargs):
         raise AssertionError("this should not train again")
 
-    monkeypatch.setattr(study, "train", fail)
+    monkeypatch.setattr(joint, "train", fail)
     monkeypatch.setattr(tickets, "find", fail)
     before = (folder / "sharing.json").read_bytes()
     assert command(folder)[0] == 0
@@ -129,14 +129,14 @@ def test_the_first_look_is_at_the_weights_that_training_starts_from(
 ):
     """Those of an earlier run, where `--init-from` names one."""
     seen, config = [], Config()
-    ready = study.Ready("setup", {}, {})
+    ready = joint.Ready("setup", {}, {})
     row = ablation.Ablation("m", ablation.Row("m"), config)
     data = Mock(schema=schema, splits={"train": None})
     start = Mock(return_value="started")
     measure = lambda snapshot, *_: seen.append(snapshot) or {"embeddings": [0.5]}
-    monkeypatch.setattr(study, "start", start)
-    monkeypatch.setattr(study, "prepare", lambda *_: ready)
-    monkeypatch.setattr(study, "train", lambda *_: None)
+    monkeypatch.setattr(joint, "start", start)
+    monkeypatch.setattr(joint, "prepare", lambda *_: ready)
+    monkeypatch.setattr(joint, "train", lambda *_: None)
     monkeypatch.setattr(sharing.sharing, "regions", lambda masks: {})
     for name, fake in {
         "make_alignment": lambda *_: measure,
@@ -212,7 +212,7 @@ def starts(log, cache):
         config = module.configure(ablation.set_up("lt4rec.s_weight", "demo"))
         pair = setup.task_names(config, data.schema)
         prepared = setup.make_setup(config, data, pair)
-        return prepared, study.start(config, data, prepared, 7)
+        return prepared, joint.start(config, data, prepared, 7)
 
     return start
 

@@ -10,13 +10,7 @@ from test_experiments import FEED, NET
 from test_search_space import DECAY, RATE
 
 from experiments import run, sources, status, tune
-from experiments.running import (
-    crew,
-    stopping,
-    study,
-    ticket_cache,
-    ticket_files,
-)
+from experiments.running import crew, joint, stopping, ticket_cache, ticket_files
 from experiments.running.workdir import write_json
 from experiments.tuning import training, tuned
 from jaxmtl.data.store import Dataset
@@ -421,13 +415,13 @@ def test_tuning_reads_no_test_split_and_its_settings_reach_the_table(
     command, cache, tmp_path, without_test, monkeypatch, capsys
 ):
     name, fits = "lt4rec.ticket_cvr", []
-    train = study.train
+    train = joint.train
 
     def watched(*arguments, **named):
         fits.append(train(*arguments, **named))
         return fits[-1]
 
-    monkeypatch.setattr(study, "train", watched)
+    monkeypatch.setattr(joint, "train", watched)
     rates = "--optimiser.learning-rate 0.03 --search.learning-rate 1e-2 1e-1"
     fast = f"{rates} --training.epochs 8 --training.patience 1".split()
     code, _, errors = command(name, "--trials", "2", "--anchors", *ANCHORS, *fast)

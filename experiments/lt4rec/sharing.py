@@ -20,7 +20,7 @@ from experiments import mask_overlap, sharing_text, tables
 from experiments.ablation import Ablation
 from experiments.figures import sharing_figures
 from experiments.lt4rec import hard_sharing_trunk, s_weight
-from experiments.running import study
+from experiments.running import joint, ticket_searches
 from experiments.running.crew import Job
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import read_json, write_json
@@ -61,12 +61,12 @@ def run(context: tables.Context) -> str:
     ]
     monitor.expect(len(left))
     todo = [(sparse.config, seed) for seed in context.seeds]
-    study.search_tickets(todo, data, context.crew)
+    ticket_searches.make_missing(todo, data, context.crew)
     context.crew.do(align, left, data)
     found = [
         {
             role(data.schema, task): ticket
-            for task, ticket in study.find_tickets(
+            for task, ticket in ticket_searches.find(
                 sparse.config, seed, data, workdir, monitor
             ).items()
         }
@@ -199,7 +199,7 @@ def align(
       monitor: watches.
     """
     row, sparse = what
-    prepare = lambda config: study.prepare(config, seed, data, workdir, monitor)
+    prepare = lambda config: joint.prepare(config, seed, data, workdir, monitor)
     ready, tickets = prepare(row.config), prepare(sparse.config)
     measure = make_alignment(ready.setup, (data.schema.ctr, data.schema.cvr))
     regions = sharing.regions(tickets.task_masks)
@@ -211,14 +211,14 @@ def align(
         cosines = measure(snapshot, ready.task_masks, regions, train, index)
         epochs.append({n: _summary(np.asarray(cosines[n])) for n in names})
 
-    look(snapshot_of(study.start(row.config, data, ready.setup, seed)))
+    look(snapshot_of(joint.start(row.config, data, ready.setup, seed)))
     with monitor.training(row.module, seed, "joint") as on_epoch:
 
         def after_epoch(record, snapshot):
             on_epoch(record)
             look(snapshot)
 
-        study.train(row.config, ready, seed, data, after_epoch)
+        joint.train(row.config, ready, seed, data, after_epoch)
     write_json(_cosine_file(workdir, row, seed), epochs)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from experiments.ablation import Ablation
 from experiments.figures import table_figures
 from experiments.report.study_files import MAPS, SEARCHES
-from experiments.running import study, ticket_cache
+from experiments.running import ticket_cache, ticket_searches
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import write_arrays, write_json
 from experiments.setup import role, task_names
@@ -62,7 +62,7 @@ def write(
             continue
         seen |= set(where.values())
         found = [
-            study.find_tickets(row.config, s, data, workdir, monitor) for s in seeds
+            ticket_searches.find(row.config, s, data, workdir, monitor) for s in seeds
         ]
         panels[row.row.name] = {
             f"{role(data.schema, task).upper()} ({task})": panel(

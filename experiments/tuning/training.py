@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.config import Config
-from experiments.running import crew, progress, study, ticket_cache, ticket_files
+from experiments.running import (
+    crew,
+    joint,
+    progress,
+    ticket_cache,
+    ticket_files,
+    ticket_searches,
+)
 from experiments.running.crew import Crew
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import read_json, write_json
@@ -64,10 +71,10 @@ def _train_all(
     }
     hands.monitor.expect(sum(map(len, missing.values())))
     for found in searches.values():
-        study.expect_searches(found, hands.monitor)
+        ticket_searches.expect(found, hands.monitor)
     for log, parts in missing.items():
         data = logs[log]
-        study.search(searches[log], data, hands, _search)
+        ticket_searches.make(searches[log], data, hands, _search)
         hands.do(_train, parts, data, functools.partial(_program, data=data))
 
 
@@ -110,7 +117,7 @@ def _searches(
 ) -> list[crew.Job]:
     """The searches they need; one that diverged before does so again."""
     todo = [(part.config, seed) for part, seed in missing]
-    found = study.missing_searches(todo, data, workdir)
+    found = ticket_searches.missing(todo, data, workdir)
     return [job for job in found if not _diverged(*job, data, workdir).exists()]
 
 
@@ -122,7 +129,7 @@ def _diverged(
 
 
 def _program(job: crew.Job, data: Dataset) -> Setup:
-    return study.joint_setup(job.what.config, data).structure()
+    return joint.setup_of(job.what.config, data).structure()
 
 
 def _search(
@@ -160,7 +167,7 @@ def _train(
     part: _Part, seed: int, data: Dataset, workdir: Path, monitor: Monitor
 ) -> None:
     """One training; writes its regret, or why it has none."""
-    config, tasks = part.config, study.ticket_tasks(part.config, data)
+    config, tasks = part.config, ticket_searches.tasks_of(part.config, data)
     diverged = [_diverged((config, task), seed, data, workdir) for task in tasks]
     errors = [read_json(path)["error"] for path in diverged if path.exists()]
     clock, regret, searches = _Clock(), None, {}
@@ -196,12 +203,12 @@ def _regret(
     clock: _Clock,
 ) -> float:
     """The mean regret on validation of the snapshot that would be served."""
-    ready = study.prepare(config, seed, data, workdir, monitor)
+    ready = joint.prepare(config, seed, data, workdir, monitor)
     where = _progress_folder(workdir, name, seed)
     keeper = clock.keeper = progress.keep(where, ready.setup, config)
     with monitor.training(name, seed, "joint") as on_epoch:
         watch = lambda record, snapshot: on_epoch(record)
-        result = study.train(config, ready, seed, data, watch, keeper)
+        result = joint.train(config, ready, seed, data, watch, keeper)
     keeper.wait()  # what it writes is about to be deleted
     return result.history[result.best_epoch - 1].regret
 

@@ -1,0 +1,257 @@
+"""A row's joint training: where it starts, under which masks, and what it leaves.
+
+Its folder in the work directory, `rows/<module>/seed<k>`, holds a checkpoint, the
+predictions of the test and `seed.json`, which is written last and says it is finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+from experiments.ablation import Ablation
+from experiments.config import Config
+from experiments.running import progress, scores, ticket_cache, ticket_searches
+from experiments.running.monitor import Monitor
+from experiments.running.workdir import read_json, write_arrays, write_json
+from experiments.setup import make_plan, make_setup, role, rows_of, task_names
+from jaxmtl import checkpoint, embedding, mask_controls, masks, tickets
+from jaxmtl.data.store import Dataset
+from jaxmtl.fit import EpochRecord, Fit, Keeper, fit
+from jaxmtl.inference import predict_all
+from jaxmtl.keys import named
+from jaxmtl.setup import Setup
+from jaxmtl.table_shards import portable
+from jaxmtl.train_state import Snapshot, TrainState, dense_masks, init_net, restart
+from jaxmtl.types import Mask
+
+
+class Ready(NamedTuple):
+    """What a row's joint training needs besides its configuration.
+
+    Attributes:
+      setup: the static part of its program.
+      found: task -> its ticket, for the tasks that are pruned.
+      task_masks: task -> mask.
+    """
+
+    setup: Setup
+    found: dict[str, tickets.Ticket]
+    task_masks: dict[str, Mask]
+
+
+def prepare(
+    config: Config, seed: int, data: Dataset, workdir: Path, monitor: Monitor
+) -> Ready:
+    """Makes a row ready for joint training; searches the tickets that are missing."""
+    setup = setup_of(config, data)
+    found = ticket_searches.find(config, seed, data, workdir, monitor)
+    return Ready(setup, found, _masks(config, setup, found, seed))
+
+
+def setup_of(config: Config, data: Dataset) -> Setup:
+    """The static part of a row's joint training."""
+    company = (
+        ticket_cache.company(config, data) if ticket_searches.is_masked(config) else ()
+    )
+    return make_setup(config, data, task_names(config, data.schema), company)
+
+
+def train(
+    config: Config,
+    ready: Ready,
+    seed: int,
+    data: Dataset,
+    on_epoch: Callable[[EpochRecord, Snapshot], None],
+    keeper: Keeper | None = None,
+) -> Fit:
+    """Joint training of a row. Reads the training and validation splits alone."""
+    return fit(
+        ready.setup,
+        start(config, data, ready.setup, seed),
+        ready.task_masks,
+        plan=make_plan(config, data, ready.setup),
+        train=rows_of(data, "train", ready.setup),
+        validation=rows_of(data, "validation", ready.setup),
+        seed=seed,
+        epochs=config.training.epochs,
+        patience=config.training.patience,
+        on_epoch=on_epoch,
+        keeper=keeper,
+        chunk=config.checkpoint.steps,
+        on_nonfinite=config.on_nonfinite,
+    )
+
+
+def run_seed(
+    ablation: Ablation, seed: int, data: Dataset, workdir: Path, monitor: Monitor
+) -> None:
+    """Trains a row with one seed and leaves its folder; a `crew.Work`."""
+    config = ablation.config
+    ready = prepare(config, seed, data, workdir, monitor)
+    setup, found, task_masks = ready
+    folder = seed_file(workdir, ablation, seed).parent
+    keeper = progress.keep(progress_folder(workdir, ablation, seed), setup, config)
+    test = rows_of(data, "test", setup)
+    own_best = progress.OwnBest(setup, task_masks, test, keeper.aside)
+    with (
+        monitor.training(ablation.module, seed, "joint") as on_epoch,
+        progress.bad_batch_kept(folder, data.splits["train"]),
+    ):
+
+        def after_epoch(record, snapshot):
+            on_epoch(record)
+            if len(setup.tasks) > 1:
+                own_best.after_epoch(record, snapshot)
+
+        result = train(config, ready, seed, data, after_epoch, keeper)
+    predictions = predict_all(setup, result.best, task_masks, test)
+    rows = embedding.vocabulary_rows(data.schema)
+    result = result._replace(best=portable(setup.mesh, result.best, rows))
+    metrics = scores.score(data, "test", predictions)
+    alone = scores.score(data, "test", own_best.predictions)
+    metrics |= {
+        f"{name}_own_epoch": metric
+        for name, metric in alone.items()
+        if name.endswith((".auc", ".mse"))
+    }
+    checkpoint.save(folder / "checkpoint", result.best, task_masks)
+    write_arrays(folder / "predictions.npz", predictions)
+    about = _describe(data, setup, result, task_masks, found)
+    searches = [ticket_cache.seconds(workdir, config, data, t, seed) for t in found]
+    about |= {"seed": seed, "seconds": keeper.seconds, "search_seconds": sum(searches)}
+    about["metrics"] = {name: metric._asdict() for name, metric in metrics.items()}
+    write_json(folder / "seed.json", about)  # commits
+    keeper.discard()
+
+
+def start(config: Config, data: Dataset, setup: Setup, seed: int) -> TrainState:
+    """The state joint training begins in: rewound, or that of an earlier run."""
+    if config.training.init_from is None:
+        make = ticket_cache.make_start(config.joint_start, data, setup, seed)
+        return make(config.pruning.rounds + 1)
+    folder = find_checkpoint(config.training.init_from, seed)
+    snapshot, _ = checkpoint.restore(folder, setup)
+    return restart(setup, jax.random.key(seed), snapshot)
+
+
+def started_from(run: Path) -> str:
+    """A digest of what the run that `--init-from` names was: its settings and its log.
+
+    Raises:
+      ValueError: it is no run of one row, or does not say what it was.
+    """
+    row = _only_row(run).resolve()
+    path = row.parent.parent / "config.json"
+    if not path.exists():
+        raise ValueError(
+            f"--init-from {run}: {path} is missing, which says what was trained; give"
+            " a run's work directory, or a row's folder in it"
+        )
+    held = read_json(path)
+    was = [
+        held["data"]["fingerprint"],
+        # The points of a sweep have no settings of their own there.
+        held["rows"].get(row.name, held["rows"]),
+        row.name,
+        held.get("started_from", {}),
+    ]
+    text = json.dumps(was, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def find_checkpoint(run: Path, seed: int) -> Path:
+    """A seed's checkpoint in the work directory of a run of one row, or in a row's.
+
+    Raises:
+      ValueError: there is none, or rows to choose from; names what there is.
+    """
+    row = _only_row(run)
+    folder = row / f"seed{seed}" / "checkpoint"
+    if not folder.exists():
+        known = sorted(path.name for path in row.glob("seed*"))
+        raise ValueError(
+            f"--init-from {run}: {row.name} has no seed {seed}; it has {known}"
+        )
+    return folder
+
+
+def _only_row(run: Path) -> Path:
+    rows = [run] if (run / "result.json").exists() else sorted(run.glob("rows/*"))
+    if len(rows) != 1:
+        names = [row.name for row in rows]
+        raise ValueError(
+            f"--init-from {run}: "
+            + (
+                f"holds the rows {names}; name one as {run / 'rows' / names[0]}"
+                if rows
+                else "no run's work directory"
+            )
+        )
+    return rows[0]
+
+
+def _masks(
+    config: Config, setup: Setup, found: dict[str, tickets.Ticket], seed: int
+) -> dict[str, Mask]:
+    net = jax.eval_shape(lambda: init_net(setup, jax.random.key(0)))
+    dense = dense_masks(setup, net)
+    if not ticket_searches.is_masked(config):
+        return dense
+    made = mask_controls.make(
+        config.pruning.masks,
+        named(jax.random.key(seed), "random masks"),
+        {task: ticket.mask for task, ticket in found.items()},
+        setup.schema.ctr,
+        read={task: ticket.rounds[0].mask for task, ticket in found.items()},
+    )
+    return {task: masks.join(dense[task], mask, task) for task, mask in made.items()}
+
+
+def _describe(
+    data: Dataset,
+    setup: Setup,
+    result: Fit,
+    task_masks: dict[str, Mask],
+    found: dict[str, tickets.Ticket],
+) -> dict:
+    own = {task: result.best.net["tasks"][task] for task in setup.tasks}
+    net = {"shared": result.best.net["shared"], "tasks": own}
+    roles = {task: role(data.schema, task) for task in setup.tasks}
+    size = lambda tree: int(sum(leaf.size for leaf in jax.tree.leaves(tree)))
+    density = {task: masks.density(task_masks[task]) for task in setup.tasks}
+    # Of a ticket: of the weights that its task reads, of which the net may hold more.
+    density |= {
+        task: masks.count(task_masks[task]) / masks.count(ticket.rounds[0].mask)
+        for task, ticket in found.items()
+    }
+    known = [mask for mask in task_masks.values() if mask is not None]
+    union = masks.union(known) if known else None
+    pruned = size(union) - masks.count(union)
+    return {
+        "best_epoch": result.best_epoch,
+        "skipped_steps": sum(record.skipped for record in result.history),
+        "own_best_epoch": {roles[t]: e for t, e in result.own_best_epoch.items()},
+        "chosen_round": {roles[t]: ticket.chosen for t, ticket in found.items()},
+        "density": {roles[task]: part for task, part in density.items()},
+        "params": {
+            "net": size(net),
+            "net kept by any task": size(net) - pruned,
+            "tables": size(result.best.tables),
+        },
+    }
+
+
+def seed_file(workdir: Path, ablation: Ablation, seed: int) -> Path:
+    """Says that a row's seed is finished, and holds what came of it."""
+    return workdir / "rows" / ablation.module / f"seed{seed}" / "seed.json"
+
+
+def progress_folder(workdir: Path, ablation: Ablation, seed: int) -> Path:
+    """Where an unfinished training keeps how far it has come."""
+    return seed_file(workdir, ablation, seed).with_name("progress")
