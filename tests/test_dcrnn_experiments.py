@@ -237,7 +237,7 @@ def forbid_training(monkeypatch) -> None:
     def fail(*args, **kwargs):
         raise AssertionError("this should not train")
 
-    monkeypatch.setattr(study, "fit", fail)
+    monkeypatch.setattr(joint, "fit", fail)
     monkeypatch.setattr(ticket_cache, "fit", fail)
 
 
