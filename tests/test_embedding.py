@@ -103,6 +103,29 @@ def test_pools_the_mean_of_the_filled_slots(seed):
     np.testing.assert_allclose(jax.jit(look_up)(rows, ids), got, rtol=1e-6, atol=1e-8)
 
 
+def test_every_field_with_several_slots_is_pooled():
+    """Of a width that is no field's number of slots."""
+    slots = {"user": 1, "item": 1, "tags": 2, "last_item": 4}
+    fields = tuple(dataclasses.replace(f, slots=slots[f.name]) for f in SCHEMA.fields)
+    schema = dataclasses.replace(SCHEMA, fields=fields)
+    ids = jnp.array([[3, 5, 7, -1, 1, 2, 4, -1], [2, 6, 0, 5, -1, -1, -1, -1]])
+    gathered = np.random.default_rng(0).normal(size=(2, 8, 5)).astype(np.float32)
+    gathered[np.asarray(ids) == -1] = 0  # as they are gathered
+    pooled = embedding.pool(schema, jnp.asarray(gathered), ids)
+    expected = [
+        [row[0], row[1], row[2:4].sum(axis=0) / n, row[4:].sum(axis=0) / m]
+        for row, n, m in zip(gathered, (1, 2), (3, 1), strict=True)
+    ]
+    np.testing.assert_allclose(pooled, expected, rtol=1e-6)
+
+
+def test_other_rows_take_the_place_of_a_table_s_and_stay_the_caller_s():
+    table, rows = make_table(), jnp.ones((SIZE, 3))
+    changed = embedding.with_rows(table, rows)
+    np.testing.assert_array_equal(changed.rows, rows)
+    assert table.packed.is_deleted() and not rows.is_deleted()
+
+
 def test_two_fields_on_one_vocabulary_read_the_same_row():
     ids = jnp.array([[1, 4, -1, -1, -1, 4]], jnp.int32)
     pooled = look_up(make_table().rows, ids)
