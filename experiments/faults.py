@@ -27,11 +27,10 @@ import numpy as np
 import tyro
 
 from experiments.report.study_files import ABOUT
-from experiments.running.monitor import PLAN
+from experiments.running.monitor import LOG, PLAN
 from experiments.running.workdir import CONFIG, LOCK, read_arrays, read_json
 from jaxmtl import checkpoint
 
-LOG = "metrics.jsonl"
 TINY = (
     "--data.feed.users 60 --data.feed.videos 60 --data.feed.impressions 3000"
     " --data.feed.days 4 --model.hidden 16 8 --model.embedding-dim 4"

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.report import learning, results
+from experiments.running.monitor import LOG
 from experiments.running.workdir import read_arrays, read_json
 
 ABOUT = "study.json"
@@ -74,7 +75,7 @@ def read_study(folder: Path) -> Study:
         about=_json(folder / ABOUT),
         found=_results(folder),
         rows=_rows(folder, config),
-        learning=learning.read(folder / "metrics.jsonl"),
+        learning=learning.read(folder / LOG),
         curves=_json(folder / CURVES),
         searches=_json(folder / SEARCHES),
         maps=read_arrays(maps) if maps.exists() else {},

@@ -24,6 +24,8 @@ from jaxmtl.fit import EpochRecord
 OnEpoch = Callable[[EpochRecord], None]
 JOINT = "joint"
 """The phase in which a row itself is trained, whether of one task or of several."""
+LOG = "metrics.jsonl"
+"""A line for each epoch, in the order they ended."""
 PLAN = "plan.json"
 """Trainings announced and done by the last process that ran in a work directory."""
 
@@ -46,7 +48,7 @@ class Monitor:
         self._plan, self._seeds = workdir / PLAN, list(seeds)
         self._started = time.time()
         self._events = workdir / "events"
-        log = workdir / "metrics.jsonl"
+        log = workdir / LOG
         self._mend(log)
         self._log = log.open("a", encoding="utf-8")
         self._bar: tqdm | None = None

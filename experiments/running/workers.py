@@ -66,15 +66,14 @@ class Workers:
         """Does all of the jobs.
 
         A worker stays with a group while it lasts, and then takes on one that no other
-        is at, so that few programs are compiled more than once.
+        is at, so that few programs are compiled more than once. After an error the
+        workers are of no more use; close them.
 
         Args:
           work: carries out a job.
           groups: jobs of one program each, in the order they are begun.
           data: the log.
           monitor: watches.
-
-        After an error the workers are of no more use; close them.
 
         Raises:
           Stopped: a signal asked for it.
