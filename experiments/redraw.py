@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import rendering
 from experiments.figures import (
     conflict_figures,
     contrast_figures,
@@ -29,7 +28,6 @@ from experiments.figures import (
 )
 from experiments.lt4rec import conflict, questions
 from experiments.report import results
-from experiments.report.document import section_markdown
 from experiments.running.workdir import read_json
 
 RESULTS = Path(__file__).parent / "results"
@@ -78,19 +76,8 @@ def redraw(path: Path, folder: Path) -> list[str]:
     if results.kind(result) is None:
         return draw_analysis(result, path.stem, folder)
     markdown, picture = folder / f"{path.stem}.md", folder / f"{path.stem}.png"
-    write_text(to_markdown(result), markdown)
+    write_text(results.to_markdown(result), markdown)
     return [markdown.name] + ([picture.name] if draw(result, picture) else [])
-
-
-def to_markdown(result: Mapping[str, Any]) -> str:
-    """The numbers of a result with the command that made them."""
-    if results.kind(result) == "table":
-        return rendering.to_markdown(result)
-    section = results.section(result)
-    command = result.get("command")
-    if command:
-        section = section._replace(notes=[*section.notes, f"`{command}`"])
-    return section_markdown(section, 1) + "\n"
 
 
 def draw(result: Mapping[str, Any], path: Path) -> bool:

@@ -9,9 +9,7 @@ from experiments.ablation import Ablation, Row
 from experiments.config import Config
 from experiments.figures import sweep_figures
 from experiments.report import RowResult, results
-from experiments.report.document import section_text
 from experiments.running import study
-from experiments.running.workdir import write_json
 from experiments.statistics import mean_interval
 from experiments.tables import Context
 from experiments.tuning import tuned
@@ -151,7 +149,7 @@ def write(
 
 
 def keep(context: Context, result: Mapping[str, Any], file: str) -> str:
-    """Writes `<file>.json` and `<file>.png`; returns the values as text.
+    """Writes `<file>.json`, `<file>.md` and `<file>.png`; returns the values as text.
 
     Args:
       context: of the study.
@@ -166,8 +164,7 @@ def keep(context: Context, result: Mapping[str, Any], file: str) -> str:
         "tuning": tuned.note(context.tuned),
         **result,
     }
-    write_json(context.workdir / f"{file}.json", result)
+    text = results.keep(result, context.workdir, file)
     sweep_figures.sweep_figure(result, context.workdir / f"{file}.png")
-    text = section_text(results.section(result))
-    where = f"written to {context.workdir}: {file}.json, {file}.png, rows/"
+    where = f"written to {context.workdir}: {file}.json, {file}.md, {file}.png, rows/"
     return f"{text}\n\n{where}\n"

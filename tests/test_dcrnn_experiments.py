@@ -46,7 +46,6 @@ from experiments.layout import DCRNN
 from experiments.report import RowResult, results
 from experiments.running import joint, study, ticket_cache
 from experiments.setup import check_trainable, make_setup, task_names
-from experiments.tables import Context
 from jaxmtl import checkpoint
 from jaxmtl.data.sources import video_feed
 from jaxmtl.data.store import Dataset
@@ -402,19 +401,18 @@ def test_noise_is_judged_by_the_last_metric_that_a_log_decides():
     points = [
         sweeps.Point(x, ablation.Ablation("", None, None), None) for x in (0.0, 1.0)
     ]
-    panels = {"categorical_noise": dict.fromkeys(rows, points)}
     heights = {rows[0]: (0.6, 0.5), rows[1]: (0.7, None)}
     trained = {
         f"categorical_noise/{name}": [result(value) for value in values]
         for name, values in heights.items()
     }
-    context = Context("", [], None, [0], None, None, "", DCRNN)
-    assert (metric := noise._metric(context, trained)) == "ctr.auc"
     series = {f"categorical_noise/{name}": points for name in rows}
-    curves = sweeps.as_json(series, trained, [metric])
+    curves = sweeps.as_json(series, trained, list(DCRNN.main))
     measured = {
-        kind: {name: curves[f"{kind}/{name}"] for name in rows} for kind in panels
+        "categorical_noise": {n: curves[f"categorical_noise/{n}"] for n in rows}
     }
+    found = {"metrics": DCRNN.main, "panels": measured}
+    assert (metric := results.noise_metric(found)) == "ctr.auc"
     (test,) = noise.adaptation(measured, metric)
     assert test["inputs"] == "no noise"
     assert test["difference"] == pytest.approx(0.1) and test["p_holm"] is None

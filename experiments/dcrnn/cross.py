@@ -16,8 +16,7 @@ from experiments.dcrnn import (
     mmoe_matched,
 )
 from experiments.figures import sweep_figures
-from experiments.rendering import grid
-from experiments.running.workdir import write_json
+from experiments.report import results
 from jaxmtl.models.crossing import Crossing, feature_layer
 from jaxmtl.types import Features
 
@@ -51,12 +50,6 @@ def run(context: tables.Context) -> str:
         },
     }
     about = {"dim": dim, "maps": crossing.maps, "hidden": crossing.hidden}
-    write_json(context.workdir / "growth.json", {**growth, **about})
+    sizes = results.keep({**growth, **about}, context.workdir, "growth")
     sweep_figures.growth_figure(growth, context.workdir / "growth.png")
-    texts = [tables.write(context)]
-    for name, part in growth.items():
-        columns = [[f"{name}, {part['at']}", *map(str, part["x"])]]
-        for kind, sizes in part["params"].items():
-            columns.append([kind, *(f"{n:,}" for n in sizes)])
-        texts.append(grid(columns, markdown=False))
-    return "\n\n".join(texts) + "\n"
+    return f"{tables.write(context)}\n{sizes}\n"

@@ -15,55 +15,44 @@ from experiments import sweeps, tables, views
 from experiments.ablation import Ablation, Row
 from experiments.dcrnn import bilstm, bilstm_ada, mmoe
 from experiments.figures import sweep_figures
-from experiments.rendering import grid
-from experiments.report import RowResult
-from experiments.running.workdir import write_json
+from experiments.report import results
 from experiments.statistics import holm, paired_t
+from experiments.tuning import tuned
 
 ROWS = (bilstm, bilstm_ada, mmoe)
 LEVELS = {"numeric_noise": (0.0, 0.5, 1.0, 2.0), "categorical_noise": (0, 0.1, 0.3)}
 
 
 def run(context: tables.Context) -> str:
-    """Trains every noise; writes `noise.json` and `noise.png`."""
+    """Trains every noise; writes `noise.json`, `noise.md` and `noise.png`."""
     panels = {kind: _series(context, kind) for kind in _kinds(context)}
     every = {
         f"{kind}/{name}": points
         for kind, series in panels.items()
         for name, points in series.items()
     }
-    results = sweeps.train(context, every)
-    metric = _metric(context, results)
-    curves = sweeps.as_json(every, results, list(context.layout.main))
-    measured = {
-        kind: {name: curves[f"{kind}/{name}"] for name in series}
-        for kind, series in panels.items()
-    }
-    tests = adaptation(measured, metric)
-    write_json(
-        context.workdir / "noise.json",
-        {
-            "figure": context.name,
-            "data": context.data.schema.name,
-            "seeds": list(context.seeds),
-            "command": context.command,
-            "metrics": dict(context.layout.main),
-            "panels": measured,
-            "adaptation": tests,
+    trained = sweeps.train(context, every)
+    curves = sweeps.as_json(every, trained, list(context.layout.main))
+    found = {
+        "figure": context.name,
+        "data": context.data.schema.name,
+        "seeds": list(context.seeds),
+        "command": context.command,
+        "tuning": tuned.note(context.tuned),
+        "metrics": dict(context.layout.main),
+        "panels": {
+            kind: {name: curves[f"{kind}/{name}"] for name in series}
+            for kind, series in panels.items()
         },
-    )
+    }
+    metric = results.noise_metric(found)
+    found["adaptation"] = adaptation(found["panels"], metric)
+    text = results.keep(found, context.workdir, "noise")
+    drawn = {kind: found["panels"][kind] for kind in panels if kind in LEVELS}
     title = context.layout.main[metric]
-    drawn = {kind: series for kind, series in measured.items() if kind in LEVELS}
     sweep_figures.noise_figure(drawn, metric, title, context.workdir / "noise.png")
-    columns = [
-        ["inputs", *(test["inputs"] for test in tests)],
-        [f"{title} without", *(f"{test['without']:.4f}" for test in tests)],
-        ["with Ada", *(f"{test['with']:.4f}" for test in tests)],
-        ["difference", *(_interval(test) for test in tests)],
-        ["p (Holm)", *(_p(test) for test in tests)],
-    ]
-    where = f"written to {context.workdir}: noise.json, noise.png, rows/"
-    return f"{grid(columns, markdown=True)}\n\n`{context.command}`\n\n{where}\n"
+    where = f"written to {context.workdir}: noise.json, noise.md, noise.png, rows/"
+    return f"{text}\n\n{where}\n"
 
 
 def _kinds(context: tables.Context) -> list[str]:
@@ -92,13 +81,6 @@ def _series(context: tables.Context, kind: str) -> dict[str, list[sweeps.Point]]
         return sweeps.Point(level, Ablation(module, Row(module), config), seen[level])
 
     return {row.row.name: [point(row, level) for level in seen] for row in context.rows}
-
-
-def _metric(context: tables.Context, results: dict[str, list[RowResult]]) -> str:
-    """The last of the table's metrics that this log's tasks have."""
-    (row, *_), *_ = results.values()
-    known = [metric for metric in context.layout.main if metric in row.metrics]
-    return known[-1]
 
 
 def adaptation(
@@ -140,13 +122,3 @@ def _inputs(kind: str, level: float) -> str:
     if kind == "inputs":
         return "categorical alone"
     return f"{kind.replace('_', ' ')} {level:g}" if level else "no noise"
-
-
-def _interval(test: dict) -> str:
-    if test["low"] is None:
-        return f"{test['difference']:+.4f}"
-    return f"{test['difference']:+.4f} ({test['low']:+.4f} … {test['high']:+.4f})"
-
-
-def _p(test: dict) -> str:
-    return "–" if test["p_holm"] is None else f"{test['p_holm']:.3f}"

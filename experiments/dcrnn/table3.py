@@ -22,8 +22,7 @@ from experiments.dcrnn import (
     ple,
     shared_bottom,
 )
-from experiments.rendering import grid
-from experiments.running.workdir import write_json
+from experiments.report import results
 
 ROWS = (
     mmoe,
@@ -58,35 +57,11 @@ def run(context: tables.Context) -> str:
         }
         for row in context.rows
     ]
-    first = counted[0]
-    write_json(
-        context.workdir / "table.json",
-        {
-            "table": context.name,
-            "data": schema.name,
-            "inputs": sizes.input_width(context.rows[0].config, schema),
-            "rows": counted,
-            "command": context.command,
-        },
-    )
-    columns = [
-        ["Row", *(row["row"] for row in counted)],
-        ["net", *(f"{row['net']:,}" for row in counted)],
-        ["of MMoE", *(f"{row['net'] / first['net']:.2f}" for row in counted)],
-        ["tables", *(f"{row['tables']:,}" for row in counted)],
-        ["multiply-adds", *(f"{row['multiply-adds']:,.0f}" for row in counted)],
-        ["of MMoE", *(_share(row, first) for row in counted)],
-        ["paper", *(f"{row['paper']:,}" if row["paper"] else "–" for row in counted)],
-    ]
-    text = grid(columns, markdown=True)
-    note = (
-        f"{sizes.input_width(context.rows[0].config, schema)} inputs; parameters;"
-        " multiply-adds of one row through the net, by the compiler's count."
-        f"\n\n`{context.command}`"
-    )
-    (context.workdir / "table.md").write_text(f"{text}\n\n{note}\n", encoding="utf-8")
-    return f"{text}\n\n{note}\n"
-
-
-def _share(row: dict, first: dict) -> str:
-    return f"{row['multiply-adds'] / first['multiply-adds']:.2f}"
+    table = {
+        "table": context.name,
+        "data": schema.name,
+        "inputs": sizes.input_width(context.rows[0].config, schema),
+        "rows": counted,
+        "command": context.command,
+    }
+    return results.keep(table, context.workdir, "table") + "\n"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from experiments import tables
-from experiments.rendering import grid
-from experiments.running.workdir import write_json
+from experiments.report import results
 from jaxmtl.data.store import Dataset
 
 ROWS = ()
@@ -21,30 +20,17 @@ PAPER = {
 
 def run(context: tables.Context) -> str:
     """Counts, and writes `table.json` and `table.md`."""
-    counted = {split: count(context.data, (split,)) for split in context.data.splits}
-    whole = count(context.data, tuple(context.data.splits))
-    columns = {"all": whole, **counted}
-    write_json(
-        context.workdir / "table.json",
-        {
-            "table": context.name,
-            "data": context.data.schema.name,
-            "rows_read": context.data.counts,
-            "paper": PAPER,
-            "splits": columns,
-            "notes": list(context.data.notes),
-            "command": context.command,
-        },
-    )
-    table = [["", *whole]] + [
-        [name, *map(_show, values.values())] for name, values in columns.items()
-    ]
-    paper = [f"{PAPER[key] / 1e6:g}M" if key in PAPER else "–" for key in whole]
-    table.append(["paper: Tencent Video", *paper])
-    text = grid(list(zip(*table, strict=True)), markdown=True)
-    notes = "".join(f"\n- {note}" for note in context.data.notes)
-    (context.workdir / "table.md").write_text(f"{text}\n{notes}\n", encoding="utf-8")
-    return f"{text}\n{notes}\n"
+    parts = {split: count(context.data, (split,)) for split in context.data.splits}
+    counted = {
+        "table": context.name,
+        "data": context.data.schema.name,
+        "rows_read": context.data.counts,
+        "paper": PAPER,
+        "splits": {"all": count(context.data, tuple(parts)), **parts},
+        "notes": list(context.data.notes),
+        "command": context.command,
+    }
+    return results.keep(counted, context.workdir, "table") + "\n"
 
 
 def count(data: Dataset, splits: tuple[str, ...]) -> dict[str, float | None]:
@@ -72,9 +58,3 @@ def count(data: Dataset, splits: tuple[str, ...]) -> dict[str, float | None]:
         "click rate": float(clicks.mean()),
         "mean CVR label": float(cvr.mean()) if len(cvr) else None,
     }
-
-
-def _show(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,.4f}" if isinstance(value, float) else f"{value:,}"

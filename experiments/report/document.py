@@ -131,12 +131,12 @@ def section_markdown(section: Section, level: int, pictures: str = "") -> str:
 
 
 def section_text(section: Section) -> str:
-    """A section's tables for a terminal."""
-    texts = [
-        "\n".join([table.caption, "", grid(table.columns, markdown=False)])
-        for table in section.grids
-    ]
-    return "\n\n".join(texts)
+    """A section's tables and notes for a terminal."""
+    parts: list[str] = []
+    for table in section.grids:
+        parts += [table.caption, grid(table.columns, markdown=False)]
+    parts.append("\n".join(section.notes))
+    return "\n\n".join(part for part in parts if part)
 
 
 def grid(columns: Sequence[Sequence[str]], *, markdown: bool) -> str:

@@ -1,4 +1,4 @@
-"""Every kind of JSON that a study writes, as a section of a page.
+"""Every kind of JSON that a study writes: kept, and as a section, Markdown or text.
 
 Tables, the rounds of Figure 4, sweeps of a setting, noise on the inputs, growth of
 cross networks, counts of a log and sizes of nets: told apart by their keys.
@@ -6,13 +6,22 @@ cross networks, counts of a log and sizes of nets: told apart by their keys.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments import rendering
-from experiments.report.document import Grid, P, Section, p_text
+from experiments.report.document import (
+    Grid,
+    P,
+    Section,
+    p_text,
+    section_markdown,
+    section_text,
+)
+from experiments.running.workdir import write_json
 
 Result = Mapping[str, Any]
 """The content of one of those files."""
@@ -51,6 +60,32 @@ def section(result: Result) -> Section:
     if name is None:
         raise ValueError(f"no result of a study: it holds {sorted(result)[:8]}")
     return make[name](result)
+
+
+def keep(result: Result, folder: Path, file: str) -> str:
+    """Writes `<file>.json` and `<file>.md`.
+
+    Args:
+      result: of a kind that this module knows.
+      folder: to write to.
+      file: name of both, without an ending.
+
+    Returns:
+      The numbers as text for a terminal.
+    """
+    write_json(folder / f"{file}.json", result)
+    (folder / f"{file}.md").write_text(to_markdown(result), encoding="utf-8")
+    return section_text(section(result))
+
+
+def to_markdown(result: Result) -> str:
+    """The numbers of a result, with the command that made them."""
+    if kind(result) == "table":
+        return rendering.to_markdown(result)
+    made = section(result)
+    if command := result.get("command"):
+        made = made._replace(notes=[*made.notes, f"`{command}`"])
+    return section_markdown(made, 1) + "\n"
 
 
 def _table(table: Result) -> Section:
@@ -110,7 +145,7 @@ def _sweep(result: Result) -> Section:
                 columns.append([name, *[_value(point, metric)] * len(places)])
         if series:
             grids.append(Grid(columns, title))
-    return Section(_title(result), grids=grids, notes=[_over(result)])
+    return Section(_title(result), grids=grids, notes=_over(result))
 
 
 def _noise(result: Result) -> Section:
@@ -133,7 +168,7 @@ def _noise(result: Result) -> Section:
             for row, points in series.items():
                 cells.append([row, *(_value(point, metric) for point in points)])
             grids.append(Grid(cells, f"{metric_title}, {name.replace('_', ' ')}"))
-    return Section(_title(result), grids=grids, notes=[_over(result)])
+    return Section(_title(result), grids=grids, notes=_over(result))
 
 
 def noise_metric(result: Result) -> str:
@@ -193,13 +228,11 @@ def _title(result: Result) -> str:
     return f"{result.get('figure') or result['table']} on {result['data']}"
 
 
-def _over(result: Result) -> str:
-    seeds: Sequence[int] = result["seeds"]
-    return (
-        "Mean ± half width of the 95 % t-interval over seeds "
-        + ", ".join(map(str, seeds))
-        + "."
-    )
+def _over(result: Result) -> list[str]:
+    """What the numbers are means over, and whether the rows were tuned."""
+    seeds = ", ".join(map(str, result["seeds"]))
+    means = f"Mean ± half width of the 95 % t-interval over seeds {seeds}."
+    return [means, *([result["tuning"]] if "tuning" in result else [])]
 
 
 def _value(point: Result | None, metric: str) -> str:
