@@ -11,6 +11,7 @@ before it is used.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ import jax.export
 import numpy as np
 import pyarrow as pa
 
-from jaxmtl import bundle, compact
+from jaxmtl import bundle, compact, foreign
 from jaxmtl.bundle import Bundle, DamagedBundle
 from jaxmtl.data.encoding import Encoding
 from jaxmtl.data.reading.files import find_parts, read_part
@@ -221,16 +222,18 @@ def read_program(path: Path) -> jax.export.Exported:
         own operations: code of this process or of a library.
     """
     try:
-        exported = jax.export.deserialize(bytearray(path.read_bytes()))
-        calls = {m[1] or m[2] for m in _CALL.finditer(exported.mlir_module())}
+        content = path.read_bytes()
+        text = foreign.program_text(content)
+        exported = jax.export.deserialize(bytearray(content))  # all but the program
     except Exception as error:  # whatever a parser meets in bytes that are no program
-        raise DamagedBundle(f"{path}: {error!r}; export it again") from error
+        raise DamagedBundle(f"{path}: {error}; export it again") from error
+    calls = {m[1] or m[2] for m in _CALL.finditer(text)}
     if calls - HARMLESS_CALLS:
         raise DamagedBundle(
             f"{path} calls {sorted(calls - HARMLESS_CALLS)}, which no export writes;"
             " do not trust the folder"
         )
-    return exported
+    return dataclasses.replace(exported, mlir_module_serialized=text.encode())
 
 
 def _check_fits(exported, encoding: Encoding, tables, net) -> None:

@@ -28,6 +28,7 @@ LAYERS = (
         "row_optim",
         "compact",
         "bundle",
+        "foreign",
         "guard",
         "sealed",
     },
@@ -136,7 +137,8 @@ def test_the_core_knows_no_experiment():
 @pytest.mark.parametrize(
     ("part", "allowed"),
     [
-        ("serving", {"types", "masks", "bundle", "compact", "data"}),
+        ("foreign", set()),
+        ("serving", {"types", "masks", "bundle", "compact", "data", "foreign"}),
         ("types", set()),
         ("selection", {"types"}),
         ("masks", {"types"}),
