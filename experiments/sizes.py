@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -11,7 +12,7 @@ from experiments.config import Config
 from experiments.setup import task_names
 from jaxmtl import embedding, models
 from jaxmtl.data.store import Dataset
-from jaxmtl.types import Features, Model, Params, Schema
+from jaxmtl.types import Features, Key, Model, Params, Schema
 
 
 def model_of(config: Config, schema: Schema) -> Model:
@@ -116,9 +117,13 @@ def match(
 
 
 def net_shapes(config: Config, schema: Schema) -> Params:
-    """The net's shapes; nothing is drawn."""
-    features = jax.eval_shape(lambda: features_like(config, schema))
-    return jax.eval_shape(model_of(config, schema).init, jax.random.key(0), features)
+    """The net's shapes; nothing is drawn, and equal configurations trace once."""
+    return _init.eval_shape(config, schema, jax.random.key(0))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _init(config: Config, schema: Schema, key: Key) -> Params:
+    return model_of(config, schema).init(key, features_like(config, schema))
 
 
 def _size(tree) -> int:

@@ -77,11 +77,14 @@ def _stop() -> None:
     global _reader
     if _reader is not None and _reader[0] == os.getpid():
         process = _reader[1]
-        process.kill()
         with contextlib.suppress(OSError):  # what it could not be told any more
             process.stdin.close()
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
         process.stdout.close()
-        process.wait()
     _reader = None
 
 

@@ -63,6 +63,14 @@ def init_net(setup: Setup, key: Key) -> Params:
     return setup.model.init(key, features_like(setup))
 
 
+def net_shapes(setup: Setup) -> Params:
+    """The shapes of `init_net`; nothing is drawn, and equal structures trace once."""
+    return _init_net.eval_shape(setup.structure(), jax.random.key(0))
+
+
+_init_net = jax.jit(init_net, static_argnums=0)
+
+
 def make_gates(
     setup: Setup, net: Params, task_masks: Mapping[str, Mask]
 ) -> dict[str, Params]:

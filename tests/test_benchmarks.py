@@ -32,6 +32,8 @@ from jaxmtl import selection
 from jaxmtl.data.sources.video_feed import FeedConfig
 from jaxmtl.train_state import features_like, init_net
 
+pytestmark = pytest.mark.end_to_end
+
 
 @pytest.fixture
 def no_torch(monkeypatch):

@@ -17,6 +17,8 @@ from experiments import ablation, run
 from experiments.running import joint, ticket_cache
 from experiments.running.workdir import read_arrays, write_arrays
 
+pytestmark = pytest.mark.end_to_end
+
 
 @pytest.fixture
 def command(cache, tmp_path, capsys):

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
+pytestmark = pytest.mark.end_to_end
+
 ROOT = Path(__file__).resolve().parents[1]
 TINY = (
     "--seeds 1 --no-report --data.feed.users 60 --data.feed.videos 60"

@@ -23,6 +23,8 @@ from experiments.running.workers import _Waiting
 from jaxmtl.data.store import Dataset, prepare
 from jaxmtl.resume import Stopped
 
+pytestmark = pytest.mark.end_to_end
+
 LIMIT = 60
 """Seconds after which a process counts as stuck."""
 

@@ -51,6 +51,8 @@ from jaxmtl.data.sources import video_feed
 from jaxmtl.data.store import Dataset
 from jaxmtl.metrics import Metric
 
+pytestmark = pytest.mark.end_to_end
+
 SIZE = "--data.feed.users 60 --data.feed.videos 60 --data.feed.impressions 3000"
 FEED = f"{SIZE} --data.feed.days 4 --data.feed.history 3000"
 NET = "--model.embedding-dim 2 --model.dcrnn.hidden 2 --model.dcrnn.tower 3"

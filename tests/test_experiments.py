@@ -16,6 +16,8 @@ from jaxmtl.data.log import Log
 from jaxmtl.data.sources.complete_journey.tables import find_data
 from jaxmtl.data.store import prepare
 
+pytestmark = pytest.mark.end_to_end
+
 FEED = "--data.feed.users 60 --data.feed.videos 60 --data.feed.impressions 3000"
 NET = "--model.hidden 16 8 --model.embedding-dim 4 --model.init-scale 0.05"
 TRAINING = "--training.batch-size 256 --training.epochs 2 --pruning.rounds 2"

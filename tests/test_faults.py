@@ -8,6 +8,8 @@ import pytest
 from experiments import faults
 from experiments.running.workdir import write_arrays, write_json
 
+pytestmark = pytest.mark.end_to_end
+
 
 def make_run(folder, **changes):
     """A work directory with an array, a result and a log."""

@@ -25,6 +25,7 @@ from experiments.fuzz.readers import Reader, WrongResult, check_log
 from experiments.fuzz.registry import READERS, find_reader
 
 pytestmark = [
+    pytest.mark.end_to_end,
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore:coroutine .* was never awaited"),
 ]

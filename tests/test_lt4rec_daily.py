@@ -19,6 +19,8 @@ from experiments.lt4rec.daily import KEPT, Method
 from experiments.running import stopping
 from jaxmtl.train_state import restart
 
+pytestmark = pytest.mark.end_to_end
+
 FEED = "--data.feed.users 60 --data.feed.videos 60 --data.feed.impressions 2400"
 NET = "--model.hidden 8 --model.embedding-dim 4 --model.crossing.kind none"
 TRAINING = "--training.batch-size 128 --training.epochs 1 --pruning.epochs 1"

@@ -18,6 +18,8 @@ from jaxmtl.data.sources.video_feed import make_feed
 from jaxmtl.data.sources.video_feed.world import FeedConfig, truth
 from jaxmtl.metrics import Metric
 
+pytestmark = pytest.mark.end_to_end
+
 SEEDS = [0, 1, 2]
 
 

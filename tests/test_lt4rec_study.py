@@ -25,6 +25,8 @@ from experiments.lt4rec import (
 from experiments.lt4rec.questions import Claim
 from experiments.running.monitor import Monitor
 
+pytestmark = pytest.mark.end_to_end
+
 FEED = "--data.feed.users 60 --data.feed.videos 60 --data.feed.impressions 3000"
 NET = "--model.hidden 16 8 --model.embedding-dim 4 --model.init-scale 0.05"
 TRAINING = "--training.batch-size 256 --training.epochs 1 --pruning.rounds 1"

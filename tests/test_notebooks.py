@@ -8,6 +8,8 @@ import pytest
 from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 
+pytestmark = pytest.mark.end_to_end
+
 FOLDER = Path(__file__).parents[1] / "notebooks"
 FEED = (
     "--seeds 1 --data.feed.users 60 --data.feed.videos 60 --data.feed.impressions 3000"

@@ -18,6 +18,8 @@ from experiments.config import Config
 from experiments.lt4rec import serving as study
 from jaxmtl import bundle, score, sparse
 
+pytestmark = pytest.mark.end_to_end
+
 EXAMPLE = Path(__file__).parents[1] / "examples" / "own_log"
 FEED = "--data.feed.users 60 --data.feed.videos 60 --data.feed.impressions 3000"
 ONCE = "--training.epochs 1 --pruning.rounds 1 --pruning.epochs 1"

@@ -25,6 +25,8 @@ from jaxmtl import tickets
 from jaxmtl.data.store import prepare
 from jaxmtl.train_state import make_init
 
+pytestmark = pytest.mark.end_to_end
+
 FEED = "--data.feed.users 60 --data.feed.videos 60 --data.feed.impressions 3000"
 NET = "--model.hidden 16 8 --model.embedding-dim 4 --model.init-scale 0.05"
 TRAINING = "--training.batch-size 256 --training.epochs 2 --pruning.rounds 2"

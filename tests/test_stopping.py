@@ -16,6 +16,8 @@ from experiments.running.monitor import Monitor
 from jaxmtl import sealed, train
 from jaxmtl.resume import Stopped
 
+pytestmark = pytest.mark.end_to_end
+
 SETTINGS = (
     *("--checkpoint.steps", "4", "--seeds", "1", "--no-report"),
     *("--pruning.rewind", "fresh"),  # another start for each round

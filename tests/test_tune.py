@@ -17,6 +17,8 @@ from jaxmtl.data.store import Dataset
 from jaxmtl.guard import NonFiniteLoss
 from jaxmtl.resume import Folder
 
+pytestmark = pytest.mark.end_to_end
+
 TRAINING = "--training.batch-size 256 --training.epochs 2 --pruning.rounds 1"
 TINY = f"{FEED} --data.feed.days 4 {NET} {TRAINING} --pruning.epochs 1".split()
 ANCHORS = ("--data.feed.conflict 0.25", "--data.feed.conflict 0.75")

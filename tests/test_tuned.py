@@ -1,5 +1,6 @@
 """Tuned settings in a run: they have the last word, and tables say whose they are."""
 
+import importlib
 import json
 
 import pytest
@@ -138,6 +139,16 @@ def test_a_study_of_controls_lends_them_their_row_s_settings(run_tuned, tmp_path
     note = tuned.note(context.tuned)
     assert "settings of lt4rec.s_weight" in note and "swapped_tickets" in note
     assert "Not tuned: lt4rec.base_ctr, lt4rec.hard_sharing," in note
+
+
+@pytest.mark.parametrize(
+    "name", ["controls", "conflict", "choices", "cross", "tickets"]
+)
+def test_rows_borrow_from_rows_that_are_tuned(name):
+    paper = "lt4rec" if name in ("controls", "conflict") else "dcrnn"
+    study = importlib.import_module(f"experiments.{paper}.{name}")
+    assert set(study.TUNED_AS) < set(study.ROWS)
+    assert not set(study.TUNED_AS) & set(study.TUNED_AS.values())
 
 
 def test_seeds_of_the_tuning_are_not_to_be_reported(run_tuned, tmp_path):

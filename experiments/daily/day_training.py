@@ -38,8 +38,8 @@ from jaxmtl.train_state import (
     Snapshot,
     TrainState,
     dense_masks,
-    init_net,
     make_gates,
+    net_shapes,
     restart,
     snapshot_of,
 )
@@ -139,8 +139,7 @@ class Learner:
 
     def dense(self) -> dict[str, Mask | None]:
         """Task -> the mask that keeps everything; None without masks."""
-        net = jax.eval_shape(lambda: init_net(self.setup, jax.random.key(0)))
-        return dense_masks(self.setup, net)
+        return dense_masks(self.setup, net_shapes(self.setup))
 
     def _find_masks(
         self,

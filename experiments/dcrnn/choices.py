@@ -13,15 +13,15 @@ from experiments.dcrnn import (
     mmoe_matched,
 )
 
-ROWS = (
-    mmoe,
-    bilstm_ada,
+CHOICES = (
     bilstm_ada_task_rnn,
     bilstm_ada_one_rnn,
     bilstm_ada_mean,
     bilstm_ada_concat,
     bilstm_ada_half,
     bilstm_ada_double,
-    mmoe_matched,
 )
+"""Each DCRNN+BiLSTM+Ada with one thing changed, and so with its tuned settings."""
+ROWS = (mmoe, bilstm_ada, *CHOICES, mmoe_matched)
+TUNED_AS = dict.fromkeys(CHOICES, bilstm_ada)
 run = tables.write

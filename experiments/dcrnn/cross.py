@@ -14,13 +14,17 @@ from experiments.dcrnn import (
     cross_none,
     mmoe,
     mmoe_matched,
+    shared_bottom,
 )
 from experiments.figures import sweep_figures
 from experiments.report import results
 from jaxmtl.models.crossing import Crossing, feature_layer
 from jaxmtl.types import Features
 
-ROWS = (mmoe, mmoe_matched, bilstm_ada, cross_none, cross_dcn, cross_cin, cross_crnn)
+CROSSES = (cross_none, cross_dcn, cross_cin, cross_crnn)
+ROWS = (mmoe, mmoe_matched, bilstm_ada, *CROSSES)
+TUNED_AS = dict.fromkeys(CROSSES, shared_bottom)
+"""Each is a shared bottom over another cross network."""
 KINDS = ("dcn", "cin", "crnn")
 FIELDS, DEPTHS = (5, 10, 20, 40, 80), (1, 2, 3, 4, 6, 8)
 

@@ -10,4 +10,5 @@ from experiments.dcrnn import (
 )
 
 ROWS = (mmoe, mmoe_tickets, bilstm_ada, bilstm_ada_tickets, mmoe_matched)
+TUNED_AS = {mmoe_tickets: mmoe, bilstm_ada_tickets: bilstm_ada}
 run = tables.write

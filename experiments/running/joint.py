@@ -27,7 +27,7 @@ from jaxmtl.inference import predict_all
 from jaxmtl.keys import named
 from jaxmtl.setup import Setup
 from jaxmtl.table_shards import portable
-from jaxmtl.train_state import Snapshot, TrainState, dense_masks, init_net, restart
+from jaxmtl.train_state import Snapshot, TrainState, dense_masks, net_shapes, restart
 from jaxmtl.types import Mask
 
 
@@ -199,8 +199,7 @@ def _only_row(run: Path) -> Path:
 def _masks(
     config: Config, setup: Setup, found: dict[str, tickets.Ticket], seed: int
 ) -> dict[str, Mask]:
-    net = jax.eval_shape(lambda: init_net(setup, jax.random.key(0)))
-    dense = dense_masks(setup, net)
+    dense = dense_masks(setup, net_shapes(setup))
     if not ticket_searches.is_masked(config):
         return dense
     made = mask_controls.make(

@@ -36,6 +36,7 @@ from jaxmtl.train_state import (
     init_net,
     make_gates,
     make_init,
+    net_shapes,
     restart,
     snapshot_of,
 )
@@ -285,7 +286,6 @@ def _search(
     return rounds, outcomes
 
 
-@functools.lru_cache(maxsize=64)
 def read_by(setup: Setup, task: str) -> Mask:
     """The dense mask of a task's search: every prunable weight its logit depends on.
 
@@ -293,21 +293,26 @@ def read_by(setup: Setup, task: str) -> Mask:
     positions of a DCRNN outside its window. Such weights are no survivors: they would
     stand in the ranking at their initial size, and take the places of trained ones.
     """
-    key = jax.random.key(0)
-    net, features = init_net(setup, key), features_like(setup, rows=64)
-    features = jax.tree.map(lambda x: jax.random.normal(key, x.shape), features)
-    gradient = jax.jit(
-        jax.grad(lambda net: jnp.sum(setup.model.apply(net, features).logits[task]))
-    )(net)
-    return jax.tree.map(
-        lambda mask, slope: None if mask is None else mask & jnp.any(slope != 0),
-        masks.full(net, task),
-        gradient,
-        is_leaf=lambda leaf: leaf is None,
-    )
+    return _read_by(setup.structure(), task)
+
+
+@functools.lru_cache(maxsize=64)
+def _read_by(setup: Setup, task: str) -> Mask:
+    @jax.jit
+    def find(key: Key) -> Mask:
+        net, features = init_net(setup, key), features_like(setup, rows=64)
+        features = jax.tree.map(lambda x: jax.random.normal(key, x.shape), features)
+        logits = lambda net: jnp.sum(setup.model.apply(net, features).logits[task])
+        return jax.tree.map(
+            lambda mask, slope: None if mask is None else mask & jnp.any(slope != 0),
+            masks.full(net, task),
+            jax.grad(logits)(net),
+            is_leaf=lambda leaf: leaf is None,
+        )
+
+    return find(jax.random.key(0))
 
 
 def _like(setup: Setup) -> Mask:
     """Structure and shapes of the masks of a search."""
-    net = jax.eval_shape(lambda: init_net(setup, jax.random.key(0)))
-    return masks.full(net, *setup.tasks)
+    return masks.full(net_shapes(setup), *setup.tasks)
