@@ -25,8 +25,10 @@ SETTINGS = (
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_first_signal_asks_and_a_second_ctrl_c_interrupts(number):
-    before = signal.getsignal(signal.SIGINT)
+def test_a_first_signal_asks_and_a_second_ctrl_c_interrupts(number, request):
+    # A process in the background may have been started with Ctrl-C ignored.
+    given = signal.signal(signal.SIGINT, before := signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, given))
     with stopping.on_signals():
         stopping.check()
         os.kill(os.getpid(), number)
