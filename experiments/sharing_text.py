@@ -21,7 +21,8 @@ def to_markdown(result: Mapping[str, Any]) -> str:
     parts = [f"# {result['figure']} on {result['data']}"]
     for title, columns in _tables(result):
         parts.append(f"## {title}\n\n{grid(columns, markdown=True)}")
-    return "\n\n".join([*parts, f"`{result['command']}`"]) + "\n"
+    notes = [*_tuning(result), f"`{result['command']}`"]
+    return "\n\n".join([*parts, *notes]) + "\n"
 
 
 def to_text(result: Mapping[str, Any]) -> str:
@@ -30,7 +31,12 @@ def to_text(result: Mapping[str, Any]) -> str:
         f"{title}\n\n{grid(columns, markdown=False)}"
         for title, columns in _tables(result)
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, *_tuning(result)]) + "\n"
+
+
+def _tuning(result: Mapping[str, Any]) -> list[str]:
+    """Whether the rows were tuned, where a result says so."""
+    return [result["tuning"]] if "tuning" in result else []
 
 
 def _tables(result: Mapping[str, Any]) -> Iterator[tuple[str, Columns]]:

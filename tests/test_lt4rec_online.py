@@ -206,7 +206,7 @@ def test_the_command_writes_says_and_draws_what_it_found(ran):
     assert len(again["values"]) == 2
     assert (folder / "online.png").stat().st_size > 1000
     assert "+1.5 %" in text and "Bounds: random order" in text
-    assert online_text.to_text(found) in text
+    assert online_text.to_text(found) in text and "Tuning: none" in text
     online_figures.draw(found, folder / "again" / "online.png")
     assert (folder / "again" / "online.png").exists()
 

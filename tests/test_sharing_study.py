@@ -63,6 +63,7 @@ def test_the_study_leaves_its_numbers_and_figures(finished):
     ):
         assert title in text and f"## {title}" in markdown
     assert "| s-weight, overlap " in markdown
+    assert "Tuning: none" in text and "Tuning: none" in markdown
 
 
 def test_parts_of_a_layer_sum_to_one_and_fit_the_overlap(finished):

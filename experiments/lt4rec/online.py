@@ -44,6 +44,7 @@ from experiments.online.feed_sessions import Exponents, Sessions
 from experiments.report import RowResult
 from experiments.running.workdir import write_json
 from experiments.statistics import mean_interval
+from experiments.tuning import tuned
 from experiments.views import View
 from jaxmtl.data.sources.video_feed import Feed, make_feed
 from jaxmtl.data.sources.video_feed.world import truth
@@ -110,6 +111,7 @@ def run(context: tables.Context) -> str:
         "figure": context.name,
         "data": context.data.schema.name,
         "command": context.command,
+        "tuning": tuned.note(context.tuned),
         "seeds": seeds,
         "sessions": [SESSIONS, CANDIDATES, PLACES],
         "paper": PAPER,

@@ -37,6 +37,8 @@ def to_text(found: Mapping[str, Any]) -> str:
         for pair, x in found["drawn"].items()
     ]
     parts.append("Reactions drawn once (minus expected): " + ", ".join(drawn))
+    if "tuning" in found:
+        parts.append(found["tuning"])
     return "\n\n".join(parts)
 
 
