@@ -20,6 +20,7 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from typing import BinaryIO
 
 SECONDS = 60
@@ -47,6 +48,9 @@ def program_text(content: bytes) -> str:
         except (EOFError, OSError) as error:
             _stop()
             raise ValueError("the process that reads programs died") from error
+        except BaseException:  # lest a late answer be taken for the next one
+            _stop()
+            raise
     text = answer.decode(errors="replace")
     if kind != _READ:
         raise ValueError(text)
@@ -120,24 +124,25 @@ def _serve() -> None:
         except EOFError:
             return
         if not hasattr(os, "fork"):
-            _answer(jax.export.deserialize, content, answers)
+            _write(answers, *_answer(jax.export.deserialize, content))
         elif child := os.fork():
             _, status = os.waitpid(child, 0)
             if status:
                 _write(answers, _REFUSED, _reason(status).encode())
         else:
             signal.alarm(SECONDS)
-            _answer(jax.export.deserialize, content, answers)
+            answer = _answer(jax.export.deserialize, content)
+            signal.alarm(0)  # half an answer would be none
+            _write(answers, *answer)
             os._exit(0)
 
 
-def _answer(deserialize, content: bytes, answers: BinaryIO) -> None:
+def _answer(deserialize: Callable, content: bytes) -> tuple[bytes, bytes]:
+    """A program's text, or why there is none."""
     try:
-        text = deserialize(bytearray(content)).mlir_module()
+        return _READ, deserialize(bytearray(content)).mlir_module().encode()
     except Exception as error:  # whatever a parser meets in bytes that are no program
-        _write(answers, _REFUSED, repr(error).encode(errors="replace"))
-    else:
-        _write(answers, _READ, text.encode())
+        return _REFUSED, repr(error).encode(errors="replace")
 
 
 def _reason(status: int) -> str:

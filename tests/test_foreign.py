@@ -99,6 +99,19 @@ def test_a_reader_that_dies_over_a_program_is_an_error(frail, monkeypatch):
     monkeypatch.undo()
 
 
+def test_an_answer_nobody_waited_for_is_not_the_next_one(frail, monkeypatch):
+    foreign.program_text(b"one")
+
+    def interrupted(stream):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(foreign, "_read", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            foreign.program_text(b"two")
+    assert foreign.program_text(b"three").endswith("read three")
+
+
 def test_a_reader_ends_with_who_asked(frail):
     process = foreign._running()
     assert foreign.program_text(b"one")
