@@ -24,7 +24,7 @@ def draw(found: Mapping[str, Any], path: str | Path) -> None:
       path: of the PNG.
     """
     weightings = found["weightings"]
-    figure = Figure(figsize=(13.5, 4.2), layout="constrained")
+    figure = Figure(figsize=(15, 4.2), layout="constrained")
     pairs, *scatters = figure.subplots(1, 3, width_ratios=(1.15, 1, 1))
     for number, (name, part) in enumerate(weightings.items()):
         _pairs(pairs, part["pairs"], number, name)
@@ -64,24 +64,30 @@ def _pairs(axis: Axes, pairs: Mapping[str, Any], number: int, name: str) -> None
 
 
 def _scatter(axis: Axes, metric: str, offline: Mapping[str, Any]) -> None:
-    """A point a row and seed, small; its mean, with the row's name."""
+    """A point a row and seed, small; its mean, joined with the row's name."""
     by_view = sorted(offline["models"], key=lambda model: np.mean(model["view"]))
-    for number, model in enumerate(by_view):
+    for place, model in zip(
+        np.linspace(0.03, 0.97, len(by_view)), by_view, strict=True
+    ):
         axis.plot(model["offline"], model["view"], ".", color=GREY, ms=4, alpha=0.5)
         at = np.mean(model["offline"]), np.mean(model["view"])
         axis.plot(*at, "o", color=BLUE, ms=5)
-        # Names to the left and right by turns, so that neighbours are apart.
-        side, away = ("right", -5) if number % 2 else ("left", 5)
+        # In a column of their own, in the order of the points: none hides another.
         axis.annotate(
             model["row"],
             at,
-            xytext=(away, 0),
-            textcoords="offset points",
-            size=7,
-            ha=side,
+            xytext=(1.03, place),
+            textcoords="axes fraction",
+            size=8,
             va="center",
+            arrowprops={
+                "arrowstyle": "-",
+                "color": GREY,
+                "lw": 0.5,
+                "relpos": (0, 0.5),
+                "shrinkB": 3,
+            },
         )
-    axis.margins(x=0.25)
     axis.xaxis.set_major_locator(MaxNLocator(5))
     title = metric.replace(".", " ").upper()
     axis.set_xlabel(f"test {title} ({BETTER[title.split()[-1]]})")
