@@ -444,7 +444,7 @@ def test_the_training_without_noise_is_tested_once():
 
 
 def test_committed_tests_of_noise_are_those_of_its_values():
-    folder = Path(experiments.__file__).parent / "results" / "video_feed" / "dcrnn"
+    folder = Path(experiments.__file__).parent / "results/video_feed/dcrnn/tuned"
     found = load(folder / "noise.json")
     again = noise.adaptation(found["panels"], results.noise_metric(found))
     assert found["adaptation"] == again
