@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.rendering import NONE, grid
+from experiments.report.results import tuning_notes
 
 Columns = list[list[str]]
 
@@ -21,7 +22,7 @@ def to_markdown(result: Mapping[str, Any]) -> str:
     parts = [f"# {result['figure']} on {result['data']}"]
     for title, columns in _tables(result):
         parts.append(f"## {title}\n\n{grid(columns, markdown=True)}")
-    notes = [*_tuning(result), f"`{result['command']}`"]
+    notes = [*tuning_notes(result), f"`{result['command']}`"]
     return "\n\n".join([*parts, *notes]) + "\n"
 
 
@@ -31,12 +32,7 @@ def to_text(result: Mapping[str, Any]) -> str:
         f"{title}\n\n{grid(columns, markdown=False)}"
         for title, columns in _tables(result)
     ]
-    return "\n\n".join([*parts, *_tuning(result)]) + "\n"
-
-
-def _tuning(result: Mapping[str, Any]) -> list[str]:
-    """Whether the rows were tuned, where a result says so."""
-    return [result["tuning"]] if "tuning" in result else []
+    return "\n\n".join([*parts, *tuning_notes(result)]) + "\n"
 
 
 def _tables(result: Mapping[str, Any]) -> Iterator[tuple[str, Columns]]:

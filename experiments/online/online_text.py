@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.report.document import grid, p_text
+from experiments.report.results import tuning_notes
 
 
 def to_text(found: Mapping[str, Any]) -> str:
@@ -37,9 +38,7 @@ def to_text(found: Mapping[str, Any]) -> str:
         for pair, x in found["drawn"].items()
     ]
     parts.append("Reactions drawn once (minus expected): " + ", ".join(drawn))
-    if "tuning" in found:
-        parts.append(found["tuning"])
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *tuning_notes(found)])
 
 
 def _columns(pairs: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:

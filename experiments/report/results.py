@@ -88,6 +88,11 @@ def to_markdown(result: Result) -> str:
     return section_markdown(made, 1) + "\n"
 
 
+def tuning_notes(result: Result) -> list[str]:
+    """Whether the rows were tuned, where a result says so."""
+    return [result["tuning"]] if "tuning" in result else []
+
+
 def _table(table: Result) -> Section:
     """The main table; tests and all other metrics folded away below it."""
     parts = [
@@ -232,7 +237,7 @@ def _over(result: Result) -> list[str]:
     """What the numbers are means over, and whether the rows were tuned."""
     seeds = ", ".join(map(str, result["seeds"]))
     means = f"Mean ± half width of the 95 % t-interval over seeds {seeds}."
-    return [means, *([result["tuning"]] if "tuning" in result else [])]
+    return [means, *tuning_notes(result)]
 
 
 def _value(point: Result | None, metric: str) -> str:
