@@ -1,0 +1,1 @@
+"""Tools beside the product: what they measure and guard is the code of `jaxmtl`."""
