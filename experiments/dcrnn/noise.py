@@ -16,7 +16,7 @@ from experiments.ablation import Ablation, Row
 from experiments.dcrnn import bilstm, bilstm_ada, mmoe
 from experiments.figures import sweep_figures
 from experiments.report import results
-from experiments.statistics import holm, paired_t
+from experiments.statistics import correct, paired_t
 from experiments.tuning import tuned
 
 ROWS = (bilstm, bilstm_ada, mmoe)
@@ -112,8 +112,7 @@ def adaptation(
                 **paired_t(adapted, plain)._asdict(),
             }
     tests = [*found.values()]
-    for test, p in zip(tests, holm([t["p"] for t in tests]), strict=True):
-        test["p_holm"] = p
+    correct(tests)
     return tests
 
 
