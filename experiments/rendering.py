@@ -64,8 +64,19 @@ def test_sections(table: Table) -> list[Section]:
     for metric, title in _main(table).items():
         rows = _with_metrics(table, [metric])
         cells = Grid([_names(rows), *_test_columns(rows, metric)])
-        sections.append(Section(f"{title} against the baselines", grids=[cells]))
+        heading = f"{title} against the baselines"
+        sections.append(Section(heading, grids=[cells], foot=_chances(table)))
     return sections
+
+
+def _chances(table: Table) -> str:
+    """What the intervals and the p of a table's tests are."""
+    drawn = table.get("resamples", OLD_RESAMPLES)
+    users = f"{drawn:,} paired draws of whole test users" if drawn else "not drawn"
+    return (
+        "p: paired t over seeds, with Holm's correction over the rows compared with"
+        f" one baseline in this metric. 95 % over users: {users}."
+    )
 
 
 def metric_sections(table: Table) -> list[Section]:
@@ -235,6 +246,10 @@ OLD_SECONDS = (
     " are charged to the row that came first."
 )
 """What tables meant by a row's time before they said so."""
+
+
+OLD_RESAMPLES = 200
+"""Draws behind the intervals over users of tables that do not say how many."""
 
 
 def _captions(table: Table) -> list[str]:

@@ -203,6 +203,22 @@ def test_bootstrap_interval_comes_from_paired_draws():
     )
 
 
+def test_tests_say_their_family_and_how_often_users_were_drawn():
+    draws = np.linspace(0, 1, 2000)
+    drawn = [row(name, bootstrap={"cvr.mse": draws}) for name in PAPER if "cvr" in name]
+    built = table([*drawn, row("s_weight", bootstrap={"cvr.mse": draws})])
+    older = {key: x for key, x in built.items() if key != "resamples"}
+    for shown, said in (
+        (built, "2,000 paired draws of whole test users"),
+        (older, "200 paired draws of whole test users"),  # what they were made with
+        (table(), "over users: not drawn"),
+    ):
+        (section, *_) = rendering.test_sections(shown)
+        assert said in section.foot
+        assert "over the rows compared with one baseline in this metric" in section.foot
+        assert said in rendering.to_markdown(shown)
+
+
 def test_oracle_has_one_value_and_no_interval_or_p():
     found = find(table(), "oracle")
     assert found["metrics"]["cvr.mse"]["ci95"] is None

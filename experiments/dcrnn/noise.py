@@ -39,6 +39,7 @@ def run(context: tables.Context) -> str:
         "seeds": list(context.seeds),
         "command": context.command,
         "tuning": tuned.note(context.tuned),
+        "notes": tables.quotients(context.rows),
         "metrics": dict(context.layout.main),
         "panels": {
             kind: {name: curves[f"{kind}/{name}"] for name in series}
