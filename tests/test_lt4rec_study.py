@@ -1,5 +1,6 @@
 """LT4REC's claims are judged, its sweeps and its map trained, its status told."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ from conftest import run_quietly
 from scipy import stats
 
 from experiments import run, status, sweeps
+from experiments.figures import conflict_figures
 from experiments.lt4rec import (
     base_ctr,
     base_cvr,
@@ -25,6 +27,7 @@ from experiments.lt4rec import (
 from experiments.lt4rec.questions import Claim
 from experiments.running.monitor import Monitor
 from experiments.statistics import power
+from jaxmtl.data.sources import video_feed
 
 pytestmark = pytest.mark.end_to_end
 
@@ -232,7 +235,30 @@ def test_margins_are_differences_of_means_over_worlds():
     assert by_conflict[0]["p"] == pytest.approx(p)  # one world of each conflict
 
 
-def test_a_map_of_two_worlds(command, tmp_path, monkeypatch):
+def test_settings_of_the_map_are_of_one_world():
+    """So it must not be told as so many worlds."""
+    small = video_feed.FeedConfig(users=40, videos=40, impressions=800, days=4)
+    change = dataclasses.replace
+    near, far, rare = (
+        next(iter(video_feed.read(config).splits["train"]))
+        for config in (
+            change(small, conflict=0.0),
+            change(small, conflict=1.0),
+            change(small, conflict=0.0, click_rate=0.04),
+        )
+    )
+    np.testing.assert_array_equal(near.labels["click"], far.labels["click"])
+    assert (near.labels["watch"] != far.labels["watch"]).any()
+    assert (near.labels["click"] != rare.labels["click"]).any()
+    for name, ids in near.groups.items():
+        np.testing.assert_array_equal(ids, far.groups[name])
+        np.testing.assert_array_equal(ids, rare.groups[name])
+    worlds = [{"click_rate": 0.4, "conflict": c} for c in (0.0, 0.5, 1.0)]
+    extent = conflict_figures.extent({"worlds": worlds})
+    assert extent == "1 click rate × 3 conflicts in one world"
+
+
+def test_a_map_of_two_settings(command, tmp_path, monkeypatch):
     rows = (base_ctr, base_cvr, s_weight, shuffled_masks)
     monkeypatch.setattr(conflict, "ROWS", rows)
     monkeypatch.setattr(conflict, "CONFLICTS", (0.0, 1.0))
@@ -257,7 +283,9 @@ def test_a_map_of_two_worlds(command, tmp_path, monkeypatch):
     assert controls["reference"] == "s-weight"
     assert set(controls["worlds"][0]["rows"]) == {"s-weight", "shuffled masks"}
     for family in ("conflict", "conflict_controls"):
-        assert "s-weight" in (tmp_path / f"{family}.md").read_text()
+        text = (tmp_path / f"{family}.md").read_text()
+        assert "s-weight" in text
+        assert "- 1 click rate × 2 conflicts in one world: users, videos" in text
         for end in ("", "_difference", "_margins", "_best"):
             assert (tmp_path / f"{family}{end}.png").stat().st_size > 10_000
 
