@@ -101,7 +101,7 @@ def not_applicable_row():
 def test_json_has_the_agreed_keys_and_values():
     built = table(notes=["a note"], environment={"jax": "1"}, command="run it")
     about = {"table", "layout", "data", "seeds", "seconds", "rows", "command"}
-    about |= {"environment"}
+    about |= {"environment", "resamples"}
     about |= {"notes"}
     assert set(built) == about
     assert (built["table"], built["data"]) == ("lt4rec.table2", "video_feed")
