@@ -18,7 +18,8 @@ from experiments import contrasts, tables
 from experiments.contrasts import Contrast
 from experiments.rendering import grid
 from experiments.report import Table, row_role
-from experiments.report.document import NONE, interval_text, p_text
+from experiments.report.document import NONE, chance_text, interval_text, p_text
+from experiments.report.effects import effect
 from experiments.running.workdir import read_json, write_json
 from experiments.statistics import (
     SIGNIFICANCE,
@@ -147,7 +148,8 @@ def _comparisons(table: Table, claims: Sequence[Claim]) -> Iterator[dict[str, An
             "metric": claim.metric,
             "sign": claim.sign,
             **_measured(*values),
-            **_papers(claim.metric, papers, np.mean(values[1])),
+            "paper": None if None in papers else papers[0] - papers[1],
+            "effect": effect(claim.metric, papers, float(np.mean(values[1]))),
         }
 
 
@@ -194,18 +196,6 @@ def _measured(row: ArrayLike, against: ArrayLike) -> dict[str, Any]:
     }
 
 
-def _papers(
-    metric: str, papers: Sequence[float | None], against: float
-) -> dict[str, float | None]:
-    """The paper's difference, and how much that is at the level found here."""
-    if None in papers:
-        return {"paper": None, "effect": None}
-    difference = papers[0] - papers[1]
-    is_error = metric.endswith("mse")
-    effect = difference / papers[1] * against if is_error else difference
-    return {"paper": difference, "effect": float(effect)}
-
-
 def to_text(found: Sequence[Mapping[str, Any]], command: str) -> str:
     """The answers in Markdown."""
     asked = [test["question"] for test in found]
@@ -221,7 +211,7 @@ def to_text(found: Sequence[Mapping[str, Any]], command: str) -> str:
         ["95 % over seeds", *(interval_text(test["ci95"]) for test in found)],
         ["p (Holm)", *(p_text(test) for test in found)],
         ["so?", *(test["verdict"] for test in found)],
-        ["power", *(_chance(test["power"]) for test in found)],
+        ["power", *(chance_text(test["power"]) for test in found)],
     ]
     families = {test["metric"]: test["family"] for test in found}
     counted = ", ".join(f"{n} about {metric}" for metric, n in families.items())
@@ -238,7 +228,3 @@ def to_text(found: Sequence[Mapping[str, Any]], command: str) -> str:
 
 def _number(value: float | None) -> str:
     return NONE if value is None else f"{value:+.5f}"
-
-
-def _chance(value: float | None) -> str:
-    return NONE if value is None else f"{value:.2f}"
