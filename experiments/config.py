@@ -173,7 +173,8 @@ class TrainingConfig:
         Predictions of a binary CVR are corrected for the shift of its odds.
       spaces: what a task inside another's space learns: `own`, its label on the rows
         of its space; `impression`, the joint event on all rows, as in DCRNN's study
-        of Ali-CCP; `product`, the joint event as a product of probabilities (ESMM).
+        of Ali-CCP (its CVR is then a quotient, clipped); `product`, the joint event
+        as a product of probabilities (ESMM).
       positive_weight: of the positives in the log loss of binary labels; `rate`,
         negatives over positives in training, the DCRNN paper's; predictions are
         recalibrated.

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from experiments.rendering import grid
 from experiments.report import Table, row_role
 from experiments.report.document import interval_text, p_text
-from experiments.statistics import SIGNIFICANCE, holm, is_significant, paired_t
+from experiments.statistics import SIGNIFICANCE, correct, is_significant, paired_t
 
 Verdict = Literal["yes", "no", "undecided"]
 
@@ -55,7 +55,7 @@ def compare(table: Table, questions: Sequence[Question]) -> list[dict[str, Any]]
     rows = {row_role(row["row"], row["module"]): row for row in table["rows"]}
     found = []
     for metric in table["layout"]["main"]:
-        here = [
+        found += [
             {
                 "question": question.name,
                 "meaning": contrast.meaning,
@@ -67,13 +67,9 @@ def compare(table: Table, questions: Sequence[Question]) -> list[dict[str, Any]]
             for number, contrast in enumerate(question.contrasts)
             if (measured := difference(rows, contrast, metric))
         ]
-        for deciding in (True, False):
-            family = [test for test in here if test["deciding"] == deciding]
-            corrected = holm([test["p"] for test in family])
-            for test, p in zip(family, corrected, strict=True):
-                test["p_holm"] = p
-                test["verdict"] = verdict(metric, test["difference"], p)
-        found += here
+    correct(found, "metric", "deciding")
+    for test in found:
+        test["verdict"] = verdict(test["metric"], test["difference"], test["p_holm"])
     return found
 
 
@@ -168,21 +164,31 @@ def chain(
     return lines
 
 
+def pair(
+    rows: Mapping[str, Mapping], contrast: Contrast, metric: str
+) -> tuple[Mapping, Mapping] | None:
+    """Both rows of a contrast; None where one lacks the metric, or seeds differ."""
+    task = metric.split(".")[0]
+    both = [
+        rows.get(role.format(task=task)) for role in (contrast.row, contrast.against)
+    ]
+    values = [row and row["metrics"].get(metric, {}).get("values") for row in both]
+    if not all(values) or len(values[0]) != len(values[1]):
+        return None
+    return both[0], both[1]
+
+
 def difference(
     rows: Mapping[str, Mapping], contrast: Contrast, metric: str
 ) -> dict[str, Any] | None:
     """The paired test of two rows; None where one of them lacks the metric."""
-    task = metric.split(".")[0]
-    pair = [
-        rows.get(role.format(task=task)) for role in (contrast.row, contrast.against)
-    ]
-    values = [row and row["metrics"].get(metric, {}).get("values") for row in pair]
-    if not all(values) or len(values[0]) != len(values[1]):
+    both = pair(rows, contrast, metric)
+    if both is None:
         return None
-    test = paired_t(*values)
+    test = paired_t(*(row["metrics"][metric]["values"] for row in both))
     return {
-        "row": pair[0]["row"],
-        "against": pair[1]["row"],
+        "row": both[0]["row"],
+        "against": both[1]["row"],
         "difference": test.difference,
         "ci95": test.ends,
         "p": test.p,

@@ -4,10 +4,11 @@ python -m experiments.redraw
 python -m experiments.redraw experiments/results/video_feed --out elsewhere
 
 For each `table2.json`, `figure4.json`, `interval.json`, … the Markdown and the PNG of
-its name, beside it; for maps (`conflict.json`) and `answers.json` what they say, and
-for analyses (`sharing.json`, `contrasts.json`, `online.json`) their figures. A picture
-of masks needs the masks themselves, which are in a run's work directory and not among
-results: `masks.png` stays as it is.
+its name, beside it; for maps (`conflict.json`) what they say, and for analyses
+(`sharing.json`, `online.json`) their figures. `answers.json` and `contrasts.json` are
+judged anew, from the table (and the figure 4) beside them. A picture of masks needs the
+masks themselves, which are in a run's work directory and not among results: `masks.png`
+stays as it is, and so do intervals over test users, which need the predictions.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import contrasts
 from experiments.figures import (
     conflict_figures,
     contrast_figures,
@@ -26,9 +28,9 @@ from experiments.figures import (
     sweep_figures,
     table_figures,
 )
-from experiments.lt4rec import conflict, questions
+from experiments.lt4rec import conflict, controls, questions
 from experiments.report import results
-from experiments.running.workdir import read_json
+from experiments.running.workdir import read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -73,6 +75,8 @@ def redraw(path: Path, folder: Path) -> list[str]:
     """
     result = read_json(path)
     folder.mkdir(parents=True, exist_ok=True)
+    if "answers" in result or "contrasts" in result:
+        return judge_again(result, path, folder)
     if results.kind(result) is None:
         return draw_analysis(result, path.stem, folder)
     markdown, picture = folder / f"{path.stem}.md", folder / f"{path.stem}.png"
@@ -108,20 +112,53 @@ def draw_analysis(result: Mapping[str, Any], name: str, folder: Path) -> list[st
     if "worlds" in result:
         write_text(conflict.to_markdown(result), folder / f"{name}.md")
         return [f"{name}.md", *conflict_figures.draw(result, folder, name)]
-    if "answers" in result:
-        text = questions.to_text(result["answers"], result["command"])
-        write_text(text, folder / f"{name}.md")
-        return [f"{name}.md"]
     if "weightings" in result:
         online_figures.draw(result, folder / f"{name}.png")
         return [f"{name}.png"]
     if "cosine" in result:
         return sharing_figures.draw(result, folder)
-    if result.get("found") and "contrasts" in result:
-        picture = folder / f"{name}.png"
-        contrast_figures.contrast_figure(result["found"], result["metrics"], picture)
-        return [picture.name]
     return ["nothing to draw"]
+
+
+def judge_again(result: Mapping[str, Any], path: Path, folder: Path) -> list[str]:
+    """Writes what a table's rows say of claims or contrasts; the files' names.
+
+    Args:
+      result: what was said of them; keeps all but the tests.
+      path: of its JSON, which stands beside the table.
+      folder: to write to.
+
+    Raises:
+      ValueError: the table or the figure 4 is not there.
+    """
+    name = path.stem
+    written = [folder / f"{name}.json", folder / f"{name}.md"]
+    if "answers" in result:
+        panels = read_json(_beside(path, "figure4"))["panels"]
+        found = questions.judge(read_json(_beside(path, "table2", "table")), panels)
+        write_json(written[0], {**result, "answers": found})
+        write_text(questions.to_text(found, result["command"]), written[1])
+    else:
+        table = read_json(_beside(path, "controls", "table"))
+        found = contrasts.compare(table, controls.QUESTIONS)
+        write_json(written[0], {**result, "found": found})
+        write_text(controls.to_markdown(table, found), written[1])
+        if found:
+            written.append(folder / f"{name}.png")
+            contrast_figures.contrast_figure(found, result["metrics"], written[-1])
+    return [file.name for file in written]
+
+
+def _beside(path: Path, *names: str) -> Path:
+    """The first of these JSON files that there is: among results, or of a run."""
+    paths = [path.with_name(f"{name}.json") for name in names]
+    found = next(filter(Path.exists, paths), None)
+    if found is None:
+        raise ValueError(
+            f"{path}: what it says is judged from {' or '.join(p.name for p in paths)}"
+            " beside it, which is not there; copy it there from the run"
+        )
+    return found
 
 
 def write_text(text: str, path: Path) -> None:

@@ -12,12 +12,13 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments.report import Table, row_role
+from experiments.report import Table, effects, row_role
 from experiments.report.document import (
     NONE,
     Grid,
     P,
     Section,
+    chance_text,
     grid,
     interval_text,
     p_text,
@@ -25,6 +26,7 @@ from experiments.report.document import (
 )
 
 OWN_EPOCH = "_own_epoch"
+POWER = "power"
 
 
 def write_table(table: Table, folder: str | Path) -> None:
@@ -63,9 +65,27 @@ def test_sections(table: Table) -> list[Section]:
     sections = []
     for metric, title in _main(table).items():
         rows = _with_metrics(table, [metric])
-        cells = Grid([_names(rows), *_test_columns(rows, metric)])
-        sections.append(Section(f"{title} against the baselines", grids=[cells]))
+        cells = Grid([_names(rows), *_test_columns(table, rows, metric)])
+        heading = f"{title} against the baselines"
+        sections.append(Section(heading, grids=[cells], foot=_chances(table, cells)))
     return sections
+
+
+def _chances(table: Table, cells: Grid) -> str:
+    """What the intervals and the p of a table's tests are."""
+    drawn = table.get("resamples", OLD_RESAMPLES)
+    users = f"{drawn:,} paired draws of whole test users" if drawn else "not drawn"
+    said = (
+        "p: paired t over seeds, with Holm's correction over the rows compared with"
+        f" one baseline in this metric. 95 % over users: {users}."
+    )
+    if any(column[0] == POWER for column in cells.columns):
+        said += (
+            " power: the chance to decide for the paper's change (an MSE's in percent,"
+            " an AUC's in points) if it is true here, with as many seeds, as far apart,"
+            " at the correction's first step."
+        )
+    return said
 
 
 def metric_sections(table: Table) -> list[Section]:
@@ -200,10 +220,12 @@ def _delta(name: str, difference: float, mean: float) -> str:
     return f"{difference:+.5f}"
 
 
-def _test_columns(table: Table, name: str) -> list[list[str]]:
+def _test_columns(table: Table, shown: Table, name: str) -> list[list[str]]:
     columns = []
     for title in _baselines(table):
-        tests = [row["tests"].get(name, {}).get(f"vs_{title}") for row in table["rows"]]
+        names = [row["row"] for row in shown["rows"]]
+        tests = [row["tests"].get(name, {}).get(f"vs_{title}") for row in shown["rows"]]
+        powers = effects.powers(table, name, title)
         columns += [
             [
                 f"Δ vs {title}",
@@ -216,6 +238,8 @@ def _test_columns(table: Table, name: str) -> list[list[str]]:
             ],
             [P, *map(p_text, tests)],
         ]
+        if any(power is not None for power in powers.values()):
+            columns.append([POWER, *(chance_text(powers.get(n)) for n in names)])
     return columns
 
 
@@ -235,6 +259,10 @@ OLD_SECONDS = (
     " are charged to the row that came first."
 )
 """What tables meant by a row's time before they said so."""
+
+
+OLD_RESAMPLES = 200
+"""Draws behind the intervals over users of tables that do not say how many."""
 
 
 def _captions(table: Table) -> list[str]:

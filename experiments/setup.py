@@ -11,6 +11,7 @@ from jaxmtl.data.batches.large_plan import LargePlan
 from jaxmtl.data.store import Dataset
 from jaxmtl.optim import Adam
 from jaxmtl.setup import Conflict, Setup
+from jaxmtl.spaces import Spaces
 from jaxmtl.types import IMPRESSION, Rows, Schema
 
 
@@ -34,6 +35,11 @@ def task_names(config: Config, schema: Schema) -> tuple[str, ...]:
             f" {list(every)}, each once"
         )
     return names
+
+
+def learned_spaces(config: Config) -> Spaces:
+    """What nested tasks learn: an architecture's own spaces, or those that are set."""
+    return getattr(config.model.options, "spaces", config.training.spaces)
 
 
 def role(schema: Schema, task: str) -> str:
@@ -88,7 +94,7 @@ def make_setup(
         table_learning_rate=config.optimiser.table_learning_rate,
         precision=training.precision,
         conflict=conflict,
-        spaces=getattr(model.options, "spaces", training.spaces),
+        spaces=learned_spaces(config),
         net_tasks=net_tasks if set(net_tasks) > set(tasks) else (),
         masked=config.pruning.masks != "none",
         mesh=sharding.make_mesh(config.mesh.devices),

@@ -9,18 +9,24 @@ depend on each other, and every row of a table is scored on the same draws.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
+from scipy.sparse import csr_array
 
 LEVEL = 0.95
 SIGNIFICANCE = 0.05
 """Below it a p, corrected where it must be, decides."""
-CELLS = 2**25
-"""Counts that are float64 at a time: a quarter of a GiB."""
+RESAMPLES = 2000
+"""Draws of the test users behind an interval: fifty lie beyond either end."""
+CLUSTERS = 2**16
+"""Users, or clusters of users, that are drawn from at most."""
+CELLS, BLOCK = 2**22, 256
+"""Counts wider than a byte, and levels of a score, at a time: what caches hold."""
 
 
 class Interval(NamedTuple):
@@ -129,10 +135,54 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
+def correct(tests: Sequence[dict[str, Any]], *keys: str) -> None:
+    """Gives each test its `p_holm`: those alike in all of `keys` are one family.
+
+    Args:
+      tests: every test of a page at once, each with its `p` and `keys`.
+      keys: what a family has in common; without any, all tests are one.
+    """
+    families: dict[tuple, list[dict[str, Any]]] = {}
+    for test in tests:
+        families.setdefault(tuple(test[key] for key in keys), []).append(test)
+    for family in families.values():
+        corrected = holm([test["p"] for test in family])
+        for test, p in zip(family, corrected, strict=True):
+            test["p_holm"] = p
+
+
+def power(
+    effect: float | None, deviation: float | None, seeds: int, level: float
+) -> float | None:
+    """The chance that a paired t-test decides for an effect that is there.
+
+    The differences are taken for normal; then t is noncentral (Cohen 1988, chapter 2).
+
+    Args:
+      effect: the true mean difference; None = unknown.
+      deviation: standard deviation of the differences over seeds.
+      seeds: how many are paired.
+      level: below which the two-sided p decides: `SIGNIFICANCE` over the number of
+        tests at the first step of Holm's correction, where nothing is decided yet.
+
+    Returns:
+      In [0, 1]; None where the effect is unknown or differences show no chance.
+    """
+    if effect is None or not deviation or seeds < 2:
+        return None
+    critical = stats.t.isf(level / 2, seeds - 1)
+    shift = abs(effect) * np.sqrt(seeds) / deviation
+    return float(stats.nct.sf(critical, seeds - 1, shift))
+
+
 def resample_users(
-    users: ArrayLike, n_resamples: int = 1000, seed: int = 0
+    users: ArrayLike, n_resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws as many test users as there are, with replacement, again and again.
+
+    More than `CLUSTERS` users are dealt at random into so many clusters, which are
+    drawn in their place: they are as independent as users are, and an interval's width
+    is known to 1 / sqrt(2 · CLUSTERS), .3 %, where `RESAMPLES` leave it to 1.6 %.
 
     Args:
       users: [rows], ids of the test rows' users.
@@ -154,9 +204,12 @@ def resample_users(
         )
     known, user_index = np.unique(users, return_inverse=True)
     n, random = len(known), np.random.default_rng(seed)
+    if n > CLUSTERS:
+        user_index = (random.permutation(n) % CLUSTERS)[user_index]
+        n = CLUSTERS
     # The chance that n draws of n hold one user k times is below 1 / k!, which for 256
-    # is 1e-507: a byte is enough, and two million users take 0.4 GB, not 1.7.
-    counts = np.empty((n_resamples, n), np.uint8)
+    # is 1e-507: a byte is enough. A user's counts lie together, as AUC reads them.
+    counts = np.empty((n_resamples, n), np.uint8, order="F")
     for resample in counts:
         resample[:] = np.bincount(random.integers(n, size=n), minlength=n)
     return user_index, counts
@@ -167,40 +220,73 @@ def bootstrap_auc(
 ) -> np.ndarray:
     """AUC in each resample, a user's rows weighted by how often it was drawn.
 
-    Negatives are sorted once; a positive then finds the weight it outscores in
-    their cumulative weights, at two places known beforehand (below its score,
-    and up to it: ties count half). Integers throughout, so the result is exact.
+    Where positives stand, the distinct scores are levels. For all resamples at a time,
+    sparse products with the counts give each level's weight of positives and what
+    weight of negatives it adds to those outscored; ties count half. Integers
+    throughout, so the result is exact.
 
     Args:
       labels: [n], 0 or 1.
-      scores: [n].
+      scores: [n], or [seeds, n], whose AUCs are averaged.
       user_index: [n], columns of `counts`.
       counts: uint8 [n_resamples, users], from `resample_users`.
 
     Returns:
       float64 [n_resamples]; NaN where a resample lacks a class.
     """
-    positive = np.asarray(labels) > 0
-    scores, user_index = np.asarray(scores), np.asarray(user_index)
-    order = np.argsort(scores[~positive])
-    negatives = scores[~positive][order]
-    negative_users = user_index[~positive][order]
-    # Sorting the positives too keeps the reads of `below` in memory order.
-    order = np.argsort(scores[positive])
-    positives = scores[positive][order]
-    positive_users = user_index[positive][order]
-    below = np.searchsorted(negatives, positives, side="left")
-    up_to = np.searchsorted(negatives, positives, side="right")
+    positive, user_index = np.asarray(labels) > 0, np.asarray(user_index)
+    by_class = [
+        np.bincount(user_index[rows], minlength=counts.shape[1]).astype(np.float64)
+        for rows in (positive, ~positive)
+    ]
+    pairs = np.prod(_weigh(np.stack(by_class, axis=1), counts), axis=1)
+    scores = np.atleast_2d(scores)
+    levels = [_levels(s, positive, user_index, counts.shape[1]) for s in scores]
+    won = np.zeros(len(counts), np.int64)  # twice the pairs, over all seeds
+    for at in _chunks(counts):
+        drawn = counts[at].T.astype(np.int32, order="C")
+        for gained, owned in levels:
+            won[at] += _won(gained, owned, drawn)
+    undefined = np.full(len(counts), np.nan)
+    return np.divide(won, 2 * len(scores) * pairs, out=undefined, where=pairs > 0)
 
-    values = np.full(len(counts), np.nan)
-    weight = np.zeros(len(negatives) + 1, np.int64)
-    for r, drawn in enumerate(counts):
-        np.cumsum(drawn[negative_users], dtype=np.int64, out=weight[1:])
-        ours = drawn[positive_users]
-        pairs = int(ours.sum(dtype=np.int64)) * int(weight[-1])
-        if pairs:
-            values[r] = int(ours @ (weight[below] + weight[up_to])) / (2 * pairs)
-    return values
+
+def _levels(
+    scores: np.ndarray, positive: np.ndarray, user_index: np.ndarray, users: int
+) -> tuple[csr_array, csr_array]:
+    """Distinct scores of positives, ascending, by user: int32 [levels, users] both.
+
+    Returns:
+      Twice the negatives that a level outscores and the one below does not, a tied one
+      counted once at its level and once above; and the level's positives.
+    """
+    levels, level = np.unique(scores[positive], return_inverse=True)
+    negatives, theirs = scores[~positive], user_index[~positive]
+    first = np.searchsorted(levels, negatives)  # that does not lie below it
+    tied = np.append(levels, np.nan)[first] == negatives
+    at = np.concatenate([first, first[tied] + 1])
+    user = np.concatenate([theirs, theirs[tied]])
+    value = np.concatenate([2 - tied, np.ones(tied.sum(), int)]).astype(np.int32)
+    inside = at < len(levels)  # above the last, nothing outscores it
+    shape = (len(levels), users)
+    gained = csr_array((value[inside], (at[inside], user[inside])), shape=shape)
+    ones = np.ones(len(level), np.int32)
+    return gained, csr_array((ones, (level, user_index[positive])), shape=shape)
+
+
+def _won(gained: csr_array, owned: csr_array, drawn: np.ndarray) -> np.ndarray:
+    """Twice the pairs that positives win, int64 [resamples]; drawn: [users, same]."""
+    won = np.zeros(drawn.shape[1], np.int64)
+    outscored = np.zeros(drawn.shape[1], np.int32)
+    for start in range(0, gained.shape[0], BLOCK):
+        block = slice(start, start + BLOCK)
+        weight = gained[block] @ drawn
+        weight[0] += outscored
+        for below, here in itertools.pairwise(weight):  # cumsum takes 6 times as long
+            here += below
+        outscored = weight[-1]
+        won += np.einsum("ld,ld->d", owned[block] @ drawn, weight, dtype=np.int64)
+    return won
 
 
 def bootstrap_mse(
@@ -208,20 +294,26 @@ def bootstrap_mse(
 ) -> np.ndarray:
     """MSE in each resample: products of the counts with sums per user.
 
-    They are made for some resamples at a time, in `CELLS` float64 and no more unless
-    there are as many users.
-
     Args and result are those of `bootstrap_auc`, for any labels; NaN where a
     resample holds no row.
     """
-    squared = (np.asarray(labels, np.float64) - np.asarray(predictions)) ** 2
-    users = counts.shape[1]
-    errors = np.bincount(user_index, weights=squared, minlength=users)
+    errors = np.asarray(labels, np.float64) - np.atleast_2d(predictions)
+    users, squared = counts.shape[1], np.mean(errors**2, axis=0)
+    sums = np.bincount(user_index, weights=squared, minlength=users)
     rows = np.bincount(user_index, minlength=users).astype(np.float64)
-    sums, step = np.stack([errors, rows], axis=1), max(1, CELLS // users)
-    parts = [counts[at : at + step] @ sums for at in range(0, len(counts), step)]
-    total, n = np.concatenate(parts).T
+    total, n = _weigh(np.stack([sums, rows], axis=1), counts).T
     return np.divide(total, n, out=np.full(len(n), np.nan), where=n > 0)
+
+
+def _chunks(counts: np.ndarray) -> list[slice]:
+    """Resamples whose counts are `CELLS` numbers, and no more."""
+    step = max(1, CELLS // counts.shape[1])
+    return [slice(at, at + step) for at in range(0, len(counts), step)]
+
+
+def _weigh(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Sums per user [users, k], over the users of each resample: [n_resamples, k]."""
+    return np.concatenate([counts[at] @ sums for at in _chunks(counts)])
 
 
 BOOTSTRAPS = {"auc": bootstrap_auc, "mse": bootstrap_mse}
@@ -267,10 +359,7 @@ def bootstrap_users(
         raise ValueError(
             f"seed {seed}, row {row}: prediction {predictions[seed, row]} is not finite"
         )
-    measure = BOOTSTRAPS[metric]
-    return np.mean(
-        [measure(labels, p, user_index, counts) for p in predictions], axis=0
-    )
+    return BOOTSTRAPS[metric](labels, predictions, user_index, counts)
 
 
 def percentile_interval(differences: ArrayLike) -> tuple[float, float] | None:

@@ -11,7 +11,7 @@ from experiments.figures import sweep_figures
 from experiments.report import RowResult, results
 from experiments.running import study
 from experiments.statistics import mean_interval
-from experiments.tables import Context
+from experiments.tables import Context, quotients
 from experiments.tuning import tuned
 from jaxmtl.data.store import Dataset
 
@@ -162,6 +162,7 @@ def keep(context: Context, result: Mapping[str, Any], file: str) -> str:
         "seeds": list(context.seeds),
         "command": context.command,
         "tuning": tuned.note(context.tuned),
+        "notes": quotients(context.rows),
         **result,
     }
     text = results.keep(result, context.workdir, file)

@@ -17,7 +17,7 @@ from experiments.running import study, ticket_searches
 from experiments.running.crew import Crew
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import write_json
-from experiments.setup import role
+from experiments.setup import learned_spaces, role
 from experiments.tuning import tuned
 from jaxmtl.data.store import Dataset
 
@@ -65,6 +65,22 @@ def train(context: Context) -> list[RowResult]:
     return study.run_rows(*what, context.layout.main)
 
 
+def quotients(rows: Sequence[Ablation]) -> list[str]:
+    """Whose CVR is a quotient, as a table's note; no note where nobody's is."""
+    is_quotient = {r.row.name: learned_spaces(r.config) == "impression" for r in rows}
+    names = [name for name, is_one in is_quotient.items() if is_one]
+    others = [name for name, is_one in is_quotient.items() if not is_one]
+    if not names:
+        return []
+    whose = ", ".join(names)
+    if len(others) < len(names):
+        whose = f"every row but {', '.join(others)}" if others else "every row"
+    return [
+        f"The CVR of {whose} is the CTCVR divided by the CTR, both learned on all"
+        " impressions, and clipped to the labels' range: a quotient that no loss saw."
+    ]
+
+
 def write(context: Context, folder: Path | None = None) -> str:
     """Trains what is missing; writes, draws and returns the table as text.
 
@@ -79,7 +95,11 @@ def write(context: Context, folder: Path | None = None) -> str:
         context.data.schema.name,
         rows + ([oracle] if oracle else []),
         layout=context.layout,
-        notes=[*context.data.notes, tuned.note(context.tuned)],
+        notes=[
+            *context.data.notes,
+            *quotients(context.rows),
+            tuned.note(context.tuned),
+        ],
         environment=describe_environment(),
         command=context.command,
     )

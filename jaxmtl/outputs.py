@@ -132,7 +132,9 @@ def predictions(setup: Setup, logits: Mapping[str, Array]) -> dict[str, Array]:
       name -> probability (or value) inside the task's own space, and `joint.<name>`
       -> the one among all impressions, for nested tasks. What the trained tasks do
       not tell is left out: a task has one of the two where the tasks that lead to it
-      are not trained, or are continuous.
+      are not trained, or are continuous. Under the spaces `impression` the first is
+      the quotient of two predictions that were learned apart, clipped to the labels'
+      range where the joint event comes out likelier than the one before it.
     """
     calibrated, found = calibrate(setup, logits), {}
     for name, logit in calibrated.items():

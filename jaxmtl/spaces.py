@@ -23,7 +23,8 @@ Spaces = Literal["own", "product", "impression"]
 """What a model's logits of a nested task stand for, and where its loss is taken:
 `own`, inside the task's space on its rows; `product`, inside the space, but learned
 from the joint event through the product with the tasks before it (ESMM);
-`impression`, the joint event on all impressions (AITM, and DCRNN's Ali-CCP study)."""
+`impression`, the joint event on all impressions (AITM, and DCRNN's Ali-CCP study);
+what it predicts inside the space is a quotient of two predictions, clipped."""
 JOINT = "joint."
 """`joint.order` names the joint task of `order`."""
 

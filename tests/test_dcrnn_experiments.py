@@ -18,9 +18,10 @@ import pytest
 from conftest import assert_same_bits
 
 import experiments
-from experiments import ablation, run, sweeps, views
+from experiments import ablation, run, sweeps, tables, views
 from experiments.config import Config
 from experiments.dcrnn import (
+    aitm,
     ali_ccp_bilstm,
     ali_ccp_mmoe,
     bilstm,
@@ -43,6 +44,7 @@ from experiments.dcrnn import (
 )
 from experiments.dcrnn import study as every_table
 from experiments.layout import DCRNN
+from experiments.lt4rec import s_weight
 from experiments.report import RowResult, results
 from experiments.running import joint, study, ticket_cache
 from experiments.setup import check_trainable, make_setup, task_names
@@ -441,6 +443,33 @@ def test_the_training_without_noise_is_tested_once():
     names = [test["inputs"] for test in tests]
     assert names == ["no noise", "numeric noise 1", "categorical noise 0.5"]
     assert tests[1]["p_holm"] == pytest.approx(3 * tests[1]["p"])
+
+
+def test_whose_cvr_is_a_quotient_is_said(every):
+    def rows(*modules, spaces=None):
+        found = []
+        for module in modules:
+            config = configured(module, "demo")
+            if spaces:
+                training = dataclasses.replace(config.training, spaces=spaces)
+                config = dataclasses.replace(config, training=training)
+            found.append(ablation.Ablation("", module.ROW, config))
+        return found
+
+    assert tables.quotients(rows(s_weight, esmm)) == []
+    (note,) = tables.quotients(rows(mmoe, bilstm, esmm))
+    assert note.startswith("The CVR of every row but ESMM is the CTCVR divided by")
+    (note,) = tables.quotients(rows(mmoe, s_weight, esmm))
+    assert note.startswith("The CVR of MMoE is the CTCVR divided by")
+    # Whatever asks for it: the setting, or the architecture alone.
+    (note,) = tables.quotients(rows(s_weight, spaces="impression"))
+    assert note.startswith("The CVR of every row is")
+    (note,) = tables.quotients(rows(aitm, spaces="own"))
+    assert note.startswith("The CVR of every row is")
+    assert tables.quotients(rows(mmoe))[0] in load(every / "table4/table.json")["notes"]
+    sweep = {"x": "I", "figure": "f", "data": "d", "seeds": [0], "metrics": {}}
+    sweep |= {"series": {}, "levels": {}, "notes": [note], "tuning": "Not tuned."}
+    assert note in results.to_markdown(sweep)
 
 
 def test_committed_tests_of_noise_are_those_of_its_values():

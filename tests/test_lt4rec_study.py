@@ -1,5 +1,6 @@
 """LT4REC's claims are judged, its sweeps and its map trained, its status told."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ from conftest import run_quietly
 from scipy import stats
 
 from experiments import run, status, sweeps
+from experiments.figures import conflict_figures
 from experiments.lt4rec import (
     base_ctr,
     base_cvr,
@@ -24,6 +26,8 @@ from experiments.lt4rec import (
 )
 from experiments.lt4rec.questions import Claim
 from experiments.running.monitor import Monitor
+from experiments.statistics import power
+from jaxmtl.data.sources import video_feed
 
 pytestmark = pytest.mark.end_to_end
 
@@ -76,7 +80,7 @@ def test_a_claim_is_a_paired_difference_with_its_sign_and_correction():
         Claim("between?", "cvr.mse", "s_neuron", 1, "s_weight"),
         Claim("helped?", "ctr.auc", "s_weight", 1, "base_ctr"),
     ]
-    better, worse, between, helped = questions.judge(TABLE, claims)
+    better, worse, between, helped = questions.judge(TABLE, {}, claims)
     ours, base = [0.41, 0.5, 0.59], [0.5, 0.6, 0.7]
     p = stats.ttest_rel(ours, base).pvalue
     assert better["difference"] == pytest.approx(-0.1)
@@ -94,7 +98,7 @@ def test_a_claim_is_a_paired_difference_with_its_sign_and_correction():
 
 def test_a_claim_about_a_row_that_is_missing_is_passed_over():
     claim = Claim("?", "cvr.mse", "hard_sharing", -1, "base_cvr")
-    assert questions.judge(TABLE, [claim]) == []
+    assert questions.judge(TABLE, {}, [claim]) == []
 
 
 def test_every_claim_is_about_rows_of_table_2():
@@ -110,7 +114,7 @@ def test_the_round_looked_at_is_chosen_by_the_other_seeds():
         "density": [1.0, 0.5, 0.25],
         "values": [[0.5, 0.4, 0.9], [0.5, 0.9, 0.4]],
     }
-    (found,) = questions.densities({"CVR (watch)": panel})
+    (found,) = questions.judge({"rows": []}, {"CVR (watch)": panel})
     assert found["difference"] == pytest.approx(0.4)  # .9 for both, against .5
     assert found["sign"] == -1 and "38%" in found["claim"]
     assert found["verdict"] == "undecided"  # both seeds agree, and p is 0 / 0
@@ -119,14 +123,73 @@ def test_the_round_looked_at_is_chosen_by_the_other_seeds():
 def test_ctr_is_claimed_to_be_best_dense():
     values = [[0.8, 0.7], [0.81, 0.72], [0.82, 0.7]]
     panel = {"metric": "AUC", "density": [1.0, 0.5], "values": values}
-    (found,) = questions.densities({"CTR (click)": panel})
+    (found,) = questions.judge({"rows": []}, {"CTR (click)": panel})
     assert found["sign"] == -1 and found["verdict"] == "yes"
     assert found["difference"] == pytest.approx(np.mean([-0.1, -0.09, -0.12]))
 
 
+PANELS = {
+    "CVR (watch)": {
+        "metric": "MSE",
+        "density": [1.0, 0.5],
+        "values": [[0.5, 0.41], [0.6, 0.52], [0.7, 0.6]],
+    }
+}
+
+
+def test_claims_of_the_table_and_of_figure_4_are_one_family():
+    claims = [
+        Claim("better?", "cvr.mse", "s_weight", -1, "base_cvr"),
+        Claim("between?", "cvr.mse", "s_neuron", 1, "s_weight"),
+        Claim("helped?", "ctr.auc", "s_weight", 1, "base_ctr"),
+    ]
+    better, between, helped, sparse = questions.judge(TABLE, PANELS, claims)
+    p = stats.ttest_rel([0.41, 0.52, 0.6], [0.5, 0.6, 0.7]).pvalue
+    assert better["p"] < p < between["p"]
+    assert better["p_holm"] == pytest.approx(3 * better["p"])
+    assert sparse["p_holm"] == pytest.approx(max(2 * p, better["p_holm"]))
+    assert [test["family"] for test in (better, helped, sparse)] == [3, 1, 3]
+    text = questions.to_text([better, between, helped, sparse], "the command")
+    assert "3 about cvr.mse, 1 about ctr.auc" in text
+
+
+def test_power_is_that_of_the_papers_effect_at_the_level_found_here():
+    claims = [
+        Claim("better?", "cvr.mse", "s_weight", -1, "base_cvr"),
+        Claim("between?", "cvr.mse", "s_neuron", 1, "s_weight"),
+    ]
+    better, between, sparse = questions.judge(TABLE, PANELS, claims)
+    assert better["effect"] == pytest.approx(-0.3)  # half of our .6, as of its .2
+    apart = np.std([-0.09, -0.1, -0.11], ddof=1)
+    assert better["deviation"] == pytest.approx(apart) and better["seeds"] == 3
+    assert better["power"] == pytest.approx(power(0.3, apart, 3, 0.05 / 3))
+    assert between["effect"] is between["power"] is sparse["power"] is None
+    rows = [
+        row("base ctr", "lt4rec.base_ctr", {"ctr_auc": 0.7}, ctr_auc=[0.5, 0.6, 0.7]),
+        row("s-weight", "lt4rec.s_weight", {"ctr_auc": 0.72}, ctr_auc=[0.6, 0.6, 0.7]),
+    ]
+    claim = Claim("helped?", "ctr.auc", "s_weight", 1, "base_ctr")
+    (helped,) = questions.judge({"rows": rows}, {}, [claim])
+    assert helped["effect"] == pytest.approx(0.02)  # AUC: points, whatever the level
+    text = questions.to_text([better, between], "the command")
+    lines = [line.split("|")[-2].strip() for line in text.splitlines()[2:4]]
+    assert lines == [f"{better['power']:.2f}", "–"]
+
+
+def test_one_seed_has_neither_test_nor_power():
+    rows = [
+        row("base cvr", "lt4rec.base_cvr", {"cvr_mse": 0.2}, cvr_mse=[0.5]),
+        row("s-weight", "lt4rec.s_weight", {"cvr_mse": 0.1}, cvr_mse=[0.4]),
+    ]
+    claim = Claim("better?", "cvr.mse", "s_weight", -1, "base_cvr")
+    (found,) = questions.judge({"rows": rows}, {}, [claim])
+    assert found["p"] is found["p_holm"] is found["power"] is None
+    assert found["family"] == 0 and found["verdict"] == "undecided"
+
+
 def test_answers_are_readable():
     claim = Claim("better?", "cvr.mse", "s_weight", -1, "base_cvr")
-    text = questions.to_text(questions.judge(TABLE, [claim]), "the command")
+    text = questions.to_text(questions.judge(TABLE, {}, [claim]), "the command")
     assert "s-weight < base cvr" in text and "-16.67%" in text and "yes" in text
 
 
@@ -172,7 +235,30 @@ def test_margins_are_differences_of_means_over_worlds():
     assert by_conflict[0]["p"] == pytest.approx(p)  # one world of each conflict
 
 
-def test_a_map_of_two_worlds(command, tmp_path, monkeypatch):
+def test_settings_of_the_map_are_of_one_world():
+    """So it must not be told as so many worlds."""
+    small = video_feed.FeedConfig(users=40, videos=40, impressions=800, days=4)
+    change = dataclasses.replace
+    near, far, rare = (
+        next(iter(video_feed.read(config).splits["train"]))
+        for config in (
+            change(small, conflict=0.0),
+            change(small, conflict=1.0),
+            change(small, conflict=0.0, click_rate=0.04),
+        )
+    )
+    np.testing.assert_array_equal(near.labels["click"], far.labels["click"])
+    assert (near.labels["watch"] != far.labels["watch"]).any()
+    assert (near.labels["click"] != rare.labels["click"]).any()
+    for name, ids in near.groups.items():
+        np.testing.assert_array_equal(ids, far.groups[name])
+        np.testing.assert_array_equal(ids, rare.groups[name])
+    worlds = [{"click_rate": 0.4, "conflict": c} for c in (0.0, 0.5, 1.0)]
+    extent = conflict_figures.extent({"worlds": worlds})
+    assert extent == "1 click rate × 3 conflicts in one world"
+
+
+def test_a_map_of_two_settings(command, tmp_path, monkeypatch):
     rows = (base_ctr, base_cvr, s_weight, shuffled_masks)
     monkeypatch.setattr(conflict, "ROWS", rows)
     monkeypatch.setattr(conflict, "CONFLICTS", (0.0, 1.0))
@@ -197,7 +283,9 @@ def test_a_map_of_two_worlds(command, tmp_path, monkeypatch):
     assert controls["reference"] == "s-weight"
     assert set(controls["worlds"][0]["rows"]) == {"s-weight", "shuffled masks"}
     for family in ("conflict", "conflict_controls"):
-        assert "s-weight" in (tmp_path / f"{family}.md").read_text()
+        text = (tmp_path / f"{family}.md").read_text()
+        assert "s-weight" in text
+        assert "- 1 click rate × 2 conflicts in one world: users, videos" in text
         for end in ("", "_difference", "_margins", "_best"):
             assert (tmp_path / f"{family}{end}.png").stat().st_size > 10_000
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import redraw
+from experiments import redraw, statistics
 from experiments.report import results
 
 SHOWN = {
@@ -26,6 +26,80 @@ def test_markdown_drawn_again_is_the_committed_one(kind, tmp_path):
     assert (tmp_path / f"{path.stem}.md").read_text(encoding="utf-8") == committed
     assert all((tmp_path / name).stat().st_size > 100 for name in written)
     assert (f"{path.stem}.png" in written) == (kind not in ("counts", "sizes"))
+
+
+def families(result: dict) -> dict[tuple, list[dict]]:
+    """The tests that a page says it corrects together."""
+    found: dict[tuple, list[dict]] = {}
+
+    def add(test, *key):
+        if test is not None:
+            found.setdefault(key, []).append(test)
+
+    for test in result.get("answers", []):
+        add(test, test["metric"])
+    for test in result.get("found", []):
+        add(test, test["metric"], test["deciding"])
+    for test in result.get("adaptation", []):
+        add(test)
+    for row in result["rows"] if "layout" in result else []:
+        for metric, against in row["tests"].items():
+            for name, test in against.items():
+                add(test, metric, name)
+    maps = (
+        {"worlds": result["worlds"], **result["margins"]} if "worlds" in result else {}
+    )
+    for name, worlds in maps.items():
+        for cells in (cells for world in worlds for cells in world["rows"].values()):
+            for metric, cell in cells.items():
+                add(cell.get("difference"), name, metric)
+    for total in result.get("totals", {}).values():
+        for metric in result["metrics"]:
+            add(total[metric].get("vs_kept"), metric)
+    for name, part in result.get("weightings", {}).items():
+        for pair in part["pairs"].values():
+            add(pair.get("vs_base"), name)
+    return found
+
+
+def with_tests() -> list[Path]:
+    paths = sorted(redraw.RESULTS.rglob("*.json"))
+    return [path for path in paths if '"p_holm"' in path.read_text("utf-8")]
+
+
+@pytest.mark.parametrize(
+    "path", with_tests(), ids=lambda path: str(path.relative_to(redraw.RESULTS))
+)
+def test_the_ps_of_a_page_are_those_of_one_correction(path):
+    made = families(json.loads(path.read_text("utf-8")))
+    assert made
+    for tests in made.values():
+        expected = statistics.holm([test["p"] for test in tests])
+        assert [test["p_holm"] for test in tests] == pytest.approx(expected)
+
+
+JUDGED = sorted(
+    path
+    for name in ("answers", "contrasts")
+    for path in redraw.RESULTS.rglob(f"{name}.json")
+)
+
+
+@pytest.mark.parametrize(
+    "path", JUDGED, ids=lambda path: str(path.relative_to(redraw.RESULTS))
+)
+def test_verdicts_are_those_of_the_table_beside_them(path, tmp_path):
+    assert redraw.redraw(path, tmp_path)[:2] == [path.name, f"{path.stem}.md"]
+    again = (tmp_path / f"{path.stem}.md").read_text("utf-8")
+    committed = path.with_suffix(".md").read_text("utf-8")
+    assert again == committed, "run python -m experiments.redraw, and commit it"
+
+
+def test_answers_without_their_table_are_refused_by_name(tmp_path, capsys):
+    write(tmp_path, "answers.json", {"answers": [], "command": "x"})
+    assert redraw.main([str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert "answers.json" in error and "figure4.json" in error
 
 
 GROWTH = {

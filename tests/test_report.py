@@ -9,7 +9,7 @@ from matplotlib.image import imread
 from experiments import figures, rendering, report, statistics
 from experiments.figures import table_figures
 from experiments.layout import DCRNN, LT4REC
-from experiments.report import RowResult
+from experiments.report import RowResult, effects
 from experiments.running import scores
 from jaxmtl import metrics
 from jaxmtl.data.store import Dataset
@@ -101,7 +101,7 @@ def not_applicable_row():
 def test_json_has_the_agreed_keys_and_values():
     built = table(notes=["a note"], environment={"jax": "1"}, command="run it")
     about = {"table", "layout", "data", "seeds", "seconds", "rows", "command"}
-    about |= {"environment"}
+    about |= {"environment", "resamples"}
     about |= {"notes"}
     assert set(built) == about
     assert (built["table"], built["data"]) == ("lt4rec.table2", "video_feed")
@@ -201,6 +201,56 @@ def test_bootstrap_interval_comes_from_paired_draws():
         find(table(), "s-weight")["tests"]["cvr.mse"]["vs_base"]["bootstrap_ci95"]
         is None
     )
+
+
+def test_tests_say_their_family_and_how_often_users_were_drawn():
+    draws = np.linspace(0, 1, 2000)
+    drawn = [row(name, bootstrap={"cvr.mse": draws}) for name in PAPER if "cvr" in name]
+    built = table([*drawn, row("s_weight", bootstrap={"cvr.mse": draws})])
+    older = {key: x for key, x in built.items() if key != "resamples"}
+    for shown, said in (
+        (built, "2,000 paired draws of whole test users"),
+        (older, "200 paired draws of whole test users"),  # what they were made with
+        (table(), "over users: not drawn"),
+    ):
+        (section, *_) = rendering.test_sections(shown)
+        assert said in section.foot
+        assert "over the rows compared with one baseline in this metric" in section.foot
+        assert said in rendering.to_markdown(shown)
+
+
+def test_beside_a_test_stands_the_power_to_find_the_papers_change():
+    built = table()
+    found = effects.powers(built, "cvr.mse", "base")
+    assert found.keys() == {"hard-sharing", "s-weight"}  # the oracle has no test
+    # -3.38 % of our .142, the two rows' differences .010, .009 and .007 apart.
+    sought = (0.13226 / 0.13688 - 1) * 0.142
+    apart = np.std(np.subtract(CVR["s_weight"], CVR["base_cvr"]), ddof=1)
+    expected = statistics.power(sought, apart, 3, 0.05 / 2)
+    assert found["s-weight"] == pytest.approx(expected)
+    # An AUC's change counts in points.
+    apart = np.std(np.subtract(CTR["s_weight"], CTR["base_ctr"]), ddof=1)
+    expected = statistics.power(0.78874 - 0.78572, apart, 3, 0.05 / 2)
+    found = effects.powers(built, "ctr.auc", "base")
+    assert found["s-weight"] == pytest.approx(expected)
+    text = rendering.to_markdown(built)
+    line = [x for x in text.splitlines() if x.startswith("| s-weight ")][-1]
+    assert line.split("|")[6].strip() == f"{expected:.2f}"
+    assert "power: the chance to decide for the paper's change" in text
+
+
+def test_without_the_papers_numbers_or_a_test_there_is_no_power():
+    unpublished = [row(name, paper={}) for name in PAPER]
+    assert set(effects.powers(table(unpublished), "cvr.mse", "base").values()) == {None}
+    assert "power" not in rendering.to_markdown(table(unpublished))
+    assert effects.powers(table(rows(1)), "cvr.mse", "base") == {}
+    other = row("s_weight", seeds=[1, 2, 7])  # shares two of three
+    assert effects.powers(table([*rows()[:3], other]), "cvr.mse", "base") == {
+        "hard-sharing": None,
+        "s-weight": None,
+    }
+    alone = [r for r in rows() if r.row != "base-cvr"]
+    assert effects.powers(table(alone), "cvr.mse", "base") == {}
 
 
 def test_oracle_has_one_value_and_no_interval_or_p():

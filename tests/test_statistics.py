@@ -92,6 +92,62 @@ def test_holm_ignores_what_was_not_tested(values):
     ]
 
 
+def test_tests_alike_in_their_keys_are_one_family():
+    tests = [
+        {"p": 0.01, "metric": "a", "deciding": True},
+        {"p": 0.02, "metric": "b", "deciding": True},
+        {"p": 0.03, "metric": "a", "deciding": False},
+        {"p": None, "metric": "a", "deciding": True},
+    ]
+    found = {}
+    for keys in ((), ("metric",), ("metric", "deciding")):
+        statistics.correct(tests, *keys)
+        found[keys] = [test["p_holm"] for test in tests]
+    assert found[()] == [0.03, 0.04, 0.04, None]
+    assert found["metric",] == [0.02, 0.02, 0.03, None]
+    assert found["metric", "deciding"] == [0.01, 0.02, 0.03, None]
+
+
+@pytest.mark.parametrize("level", [0.05, 0.05 / 13])
+@pytest.mark.parametrize("shift", [0.0, 1.0, 4.0, 30.0])
+def test_power_of_three_seeds_is_that_on_paper(shift, level):
+    """Of 2 degrees of freedom, the sum of squares is exponential.
+
+    t = (z + d) / s with s² of Exp(1) exceeds x = c √2 / √(1 - c²), c = 1 - level, with
+    the chance E[1 - exp(-(z + d)² / x²); z > -d], whose square can be completed.
+    """
+    normal, c = scipy.stats.norm.cdf, 1 - level
+    paper = normal(shift) - c * np.exp(-(shift**2) * (1 - c**2) / 2) * normal(c * shift)
+    found = statistics.power(-shift * 0.2 / np.sqrt(3), 0.2, 3, level)
+    assert found == pytest.approx(paper, abs=1e-9)
+
+
+def test_power_is_how_often_simulated_seeds_decide_for_the_effect():
+    random = np.random.default_rng(0)
+    differences = random.normal(0.003, 0.002, (20_000, 5))
+    test = scipy.stats.ttest_1samp(differences, 0, axis=1)
+    decided = np.mean((test.pvalue < 0.05 / 7) & (test.statistic > 0))
+    found = statistics.power(0.003, 0.002, 5, 0.05 / 7)
+    assert found == pytest.approx(decided, abs=0.01) and 0.2 < found < 0.8
+
+
+@few
+@given(st.floats(1e-4, 3), st.floats(1e-4, 1), st.integers(2, 20))
+def test_power_grows_with_effect_seeds_and_level(effect, deviation, seeds):
+    least = statistics.power(effect, deviation, seeds, 0.01)
+    assert 0 <= least <= 1
+    for more in ((2 * effect, seeds, 0.01), (effect, 2 * seeds, 0.01)):
+        assert statistics.power(more[0], deviation, *more[1:]) >= least - 1e-9
+    assert statistics.power(effect, deviation, seeds, 0.05) >= least - 1e-9
+
+
+def test_there_is_no_power_without_an_effect_or_a_spread():
+    assert statistics.power(None, 0.1, 5, 0.05) is None
+    assert statistics.power(0.1, None, 5, 0.05) is None
+    assert statistics.power(0.1, 0.0, 5, 0.05) is None
+    assert statistics.power(0.1, 0.2, 1, 0.05) is None
+
+
 def test_resamples_draw_as_many_users_as_there_are_the_same_for_the_same_seed():
     users = np.array([30, 10, 30, 20, 10])
     index, counts = statistics.resample_users(users, 50, seed=3)
@@ -158,17 +214,43 @@ def test_bootstrap_mse_equals_the_mse_of_the_rows_written_out(case):
 
 
 def test_counts_take_a_byte_and_products_as_much_memory_as_is_said(monkeypatch):
-    """Two million users are drawn again too."""
     random = np.random.default_rng(0)
-    labels, scores = random.random((2, 3000))
+    labels, scores = random.integers(0, 2, 3000), random.random(3000).round(3)
     index, counts = statistics.resample_users(random.integers(0, 400, 3000), 40)
     assert counts.dtype == np.uint8
-    whole = statistics.bootstrap_mse(labels, scores, index, counts)
-    monkeypatch.setattr(statistics, "CELLS", 7 * 400)
-    parts = statistics.bootstrap_mse(labels, scores, index, counts)
-    np.testing.assert_allclose(parts, whole, rtol=1e-14)
-    wide = statistics.bootstrap_mse(labels, scores, index, counts.astype(np.int64))
-    np.testing.assert_array_equal(parts, wide)
+    for measure in (statistics.bootstrap_auc, statistics.bootstrap_mse):
+        with monkeypatch.context() as patch:
+            whole = measure(labels, scores, index, counts)
+            patch.setattr(statistics, "CELLS", 7 * 400)
+            patch.setattr(statistics, "BLOCK", 11)
+            parts = measure(labels, scores, index, counts)
+            np.testing.assert_allclose(parts, whole, rtol=1e-14)
+            wide = measure(labels, scores, index, counts.astype(np.int64))
+            np.testing.assert_array_equal(parts, wide)
+
+
+def test_fifty_draws_lie_beyond_either_end_of_an_interval():
+    index, counts = statistics.resample_users(np.arange(30))
+    beyond = len(counts) * (1 - statistics.LEVEL) / 2
+    assert len(counts) == 2000 and beyond == pytest.approx(50)
+
+
+def test_users_beyond_a_number_are_drawn_in_clusters_as_wide_an_interval(monkeypatch):
+    """Two million users would take 4 GB of counts."""
+    random = np.random.default_rng(0)
+    users = np.repeat(np.arange(3000), 2)
+    labels = random.random(6000)
+    measured = {}
+    for most in (3000, 1000):
+        monkeypatch.setattr(statistics, "CLUSTERS", most)
+        index, counts = statistics.resample_users(users)
+        assert counts.shape == (2000, most)
+        assert (index[::2] == index[1::2]).all()  # a user's rows stay together
+        assert set(np.bincount(index)) == {6000 // most}  # clusters are as large
+        drawn = statistics.bootstrap_mse(labels, np.zeros(6000), index, counts)
+        low, high = statistics.percentile_interval(drawn)
+        measured[most] = high - low
+    assert measured[1000] == pytest.approx(measured[3000], rel=0.1)
 
 
 def test_resample_that_draws_every_user_once_is_the_metric_itself():

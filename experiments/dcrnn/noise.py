@@ -16,7 +16,7 @@ from experiments.ablation import Ablation, Row
 from experiments.dcrnn import bilstm, bilstm_ada, mmoe
 from experiments.figures import sweep_figures
 from experiments.report import results
-from experiments.statistics import holm, paired_t
+from experiments.statistics import correct, paired_t
 from experiments.tuning import tuned
 
 ROWS = (bilstm, bilstm_ada, mmoe)
@@ -39,6 +39,7 @@ def run(context: tables.Context) -> str:
         "seeds": list(context.seeds),
         "command": context.command,
         "tuning": tuned.note(context.tuned),
+        "notes": tables.quotients(context.rows),
         "metrics": dict(context.layout.main),
         "panels": {
             kind: {name: curves[f"{kind}/{name}"] for name in series}
@@ -112,8 +113,7 @@ def adaptation(
                 **paired_t(adapted, plain)._asdict(),
             }
     tests = [*found.values()]
-    for test, p in zip(tests, holm([t["p"] for t in tests]), strict=True):
-        test["p_holm"] = p
+    correct(tests)
     return tests
 
 

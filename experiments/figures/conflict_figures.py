@@ -1,7 +1,8 @@
 """The map over conflict and click rate, in four figures.
 
 Levels with the oracle, paired differences to a reference such as the single task, their
-means over conflicts and over click rates, and which method is best where.
+means over conflicts and over click rates, and which method is best where. All settings
+are of one world, as the titles say.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ STYLES = (
 )
 """A colour, marker and line for each method beside the reference; no two are alike."""
 SPREAD = 0.35
-"""Of a world's place, from the first method's marks to the last one's."""
+"""Of a setting's place, from the first method's marks to the last one's."""
 XLABELS = {"conflict": "conflict of the tasks", "click_rate": "click rate"}
 
 
@@ -61,6 +62,14 @@ def draw(result: Mapping[str, Any], folder: Path, name: str) -> list[str]:
     _margins(result, folder / f"{name}_margins.png")
     _best(result, folder / f"{name}_best.png")
     return [f"{name}{end}.png" for end in ("", "_difference", "_margins", "_best")]
+
+
+def extent(result: Mapping[str, Any]) -> str:
+    """`3 click rates × 5 conflicts in one world`."""
+    conflicts = {world["conflict"] for world in result["worlds"]}
+    counts = (len(_rates(result)), "click rate"), (len(conflicts), "conflict")
+    named = " × ".join(f"{n} {what}{'s' * (n != 1)}" for n, what in counts)
+    return f"{named} in one world"
 
 
 def _rates(result: Mapping[str, Any]) -> list[float]:
@@ -113,7 +122,8 @@ def _finish(figure: Figure, axes, result: Mapping[str, Any], path: Path) -> None
     figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8)
     seeds = len(result["seeds"])
     figure.suptitle(
-        f"{result['figure']}: mean and 95 % interval, {seeds} seeds", size=11
+        f"{result['figure']}: mean and 95 % interval, {seeds} seeds, {extent(result)}",
+        size=11,
     )
     save(figure, path)
 
@@ -175,7 +185,7 @@ def _methods(
 
 
 def _best(result: Mapping[str, Any], path: Path) -> None:
-    """The best method of each world; a star if it beats the reference for certain."""
+    """The best method of each setting; a star if it beats the reference for certain."""
     rates, metrics = _rates(result), result["metrics"]
     conflicts = list(dict.fromkeys(w["conflict"] for w in result["worlds"]))
     names = list(result["worlds"][0]["rows"])
@@ -208,8 +218,8 @@ def _best(result: Mapping[str, Any], path: Path) -> None:
         axis.set_title(f"{title}: best mean", size=10)
     axes[0].set_ylabel("click rate")
     figure.suptitle(
-        f"* better than {result['reference']}, p < .05 after Holm's correction; %: the"
-        " share of its distance to the oracle",
+        f"{extent(result)}; * better than {result['reference']}, p < .05 after Holm's"
+        " correction;\n%: the share of its distance to the oracle",
         size=9,
     )
     save(figure, path)

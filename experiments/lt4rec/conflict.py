@@ -1,11 +1,14 @@
 """Figure: where does which way of sharing pay? A map over conflict and click rate.
 
 On the simulated feed it is known how far the tasks' true preferences are apart
-(`--data.feed.conflict`) and how rare clicks are. Every row is trained in each of these
-worlds. Methods are compared with the single task, and s-weight's controls with
-s-weight: differences are paired by seed, and corrected by Holm over all rows and worlds
-of a metric. What a single world is too noisy to decide, its margins may: the same
-differences of means over all conflicts, by click rate, and the other way round.
+(`--data.feed.conflict`) and how rare clicks are. Every row is trained at each click
+rate and conflict of one world, drawn from one seed: users, videos and impressions are
+the same everywhere, and so are, at a click rate, all click labels. What is found in it
+may be that world's alone. Methods are compared with the single task, and s-weight's
+controls with s-weight: differences are paired by seed, and corrected by Holm over all
+rows and settings of a metric. What a single setting is too noisy to decide, its margins
+may: the same differences of means over all conflicts, by click rate, and the other way
+round.
 """
 
 from __future__ import annotations
@@ -68,6 +71,11 @@ PAIRS = {
     "ticket cvr": "ticket",
 }
 """Rows of one task each that are one method."""
+SAME = (
+    "{}: users, videos, impressions and, at a click rate, all click labels are the"
+    " same. Intervals and p are over seeds of the models and tell nothing of other"
+    " worlds."
+)
 
 
 class Family(NamedTuple):
@@ -91,7 +99,7 @@ FAMILIES = (
 
 
 def run(context: tables.Context) -> str:
-    """Trains every row in every world; writes a JSON and figures for each family."""
+    """Trains every row in every setting; writes a JSON and figures for each family."""
     worlds = {
         (rate, conflict): _world(context, rate, conflict)
         for rate in CLICK_RATES
@@ -194,17 +202,18 @@ def by_method(
 def compare(
     worlds: Sequence[Mapping[str, Any]], metrics: Sequence[str], reference: str
 ) -> list[dict[str, Any]]:
-    """The worlds with each method's values beside the reference's, Holm-corrected.
+    """The settings with each method's values beside the reference's, Holm-corrected.
 
     Args:
-      worlds: each with `rows`, method -> metric -> {"mean", "values", ...}, and
-        `oracle`, metric -> the best attainable value.
-      metrics: one family of tests each, over all methods and worlds.
+      worlds: the feed's settings, each with `rows`, method -> metric -> {"mean",
+        "values", ...}, and `oracle`, metric -> the best attainable value.
+      metrics: one family of tests each, over all methods and settings.
       reference: the method that the others are compared with.
 
     Returns:
-      The worlds, each cell but the reference's with `difference`: mean, 95 % interval,
-      p, p_holm, and which share of the reference's distance to the oracle it closes.
+      The settings, each cell but the reference's with `difference`: mean, 95 %
+      interval, p, p_holm, and which share of the reference's distance to the oracle it
+      closes.
     """
     worlds = [
         {**w, "rows": {n: dict(cells) for n, cells in w["rows"].items()}}
@@ -237,10 +246,10 @@ def compare(
 def margins(
     worlds: Sequence[Mapping[str, Any]], metrics: Sequence[str], reference: str
 ) -> dict[str, list[dict[str, Any]]]:
-    """`compare` for the means over worlds of one click rate, and of one conflict.
+    """`compare` for the means over settings of one click rate, and of one conflict.
 
     Returns:
-      Each of `AXES` -> a world for each of its values; one family of tests a metric.
+      Each of `AXES` -> a mean for each of its values; one family of tests a metric.
     """
     return {axis: compare(_pool(worlds, axis), metrics, reference) for axis in AXES}
 
@@ -262,7 +271,7 @@ def _pool(worlds: Sequence[Mapping[str, Any]], axis: str) -> list[dict[str, Any]
 
 
 def _mean(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of some worlds' values, seed by seed; undefined where one of them is."""
+    """Of some settings' values, seed by seed; undefined where one of them is."""
     values = [cell["values"] for cell in cells]
     if any(None in seeds for seeds in values):
         return {"mean": None, "values": [None] * len(values[0])}
@@ -271,16 +280,16 @@ def _mean(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def to_text(result: Mapping[str, Any], *, markdown: bool = False) -> str:
-    """For each metric a grid of the margins and one of the worlds.
+    """For each metric a grid of each margin and one of the settings.
 
-    A row a world, a column a method: its difference to the reference, and in brackets
+    A row a setting, a column a method: its difference to the reference, and in brackets
     the share of the reference's distance to the oracle.
     """
     parts, reference = [], result["reference"]
     for metric, title in result["metrics"].items():
         parts.append(
-            f"{title}, change to {reference} (* p < .05 after Holm's correction; in"
-            " brackets, the share of its distance to the oracle)"
+            f"{title}, change to {reference} (* p < .05 after Holm's correction over"
+            " a table; in brackets, the share of its distance to the oracle)"
         )
         tables = [(result["margins"][axis], (axis,)) for axis in AXES]
         for worlds, axes in (*tables, (result["worlds"], AXES)):
@@ -308,7 +317,8 @@ def to_markdown(result: Mapping[str, Any]) -> str:
     return (
         f"# {result['figure']} on {result['data']}: changes to {result['reference']}"
         f"\n\n{to_text(result, markdown=True)}"
-        f"\n\n- Seeds {seeds}.\n- {result['tuning']}\n- `{result['command']}`\n"
+        f"\n\n- {SAME.format(conflict_figures.extent(result))}\n- Seeds {seeds}."
+        f"\n- {result['tuning']}\n- `{result['command']}`\n"
     )
 
 

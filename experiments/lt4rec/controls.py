@@ -7,6 +7,9 @@ one thing: `random_masks_common` is sparse, but both tasks train the same few we
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from experiments import contrasts, tables
 from experiments.contrasts import Contrast, Question
 from experiments.figures import contrast_figures
@@ -31,6 +34,7 @@ from experiments.lt4rec import (
     ticket_ctr,
     ticket_cvr,
 )
+from experiments.report import Table
 from experiments.running.workdir import read_json, write_json
 from experiments.tuning import tuned
 
@@ -120,9 +124,7 @@ def run(context: tables.Context) -> str:
             "found": found,
         },
     )
-    answers = contrasts.as_text(table, QUESTIONS, found)
-    steps = "\n".join(f"- {line}." for line in contrasts.chain(table, found, TOTAL))
-    answers = f"{answers}\n\n{steps}\n" if steps else f"{answers}\n"
+    answers = to_markdown(table, found)
     (context.workdir / "contrasts.md").write_text(answers, encoding="utf-8")
     if found:
         titles = table["layout"]["main"]
@@ -130,3 +132,10 @@ def run(context: tables.Context) -> str:
         contrast_figures.contrast_figure(found, titles, picture)
     where = f"written to {context.workdir}: contrasts.json, contrasts.md, contrasts.png"
     return f"{text}\n{answers}\n{where}\n"
+
+
+def to_markdown(table: Table, found: Sequence[Mapping[str, Any]]) -> str:
+    """The contrasts of the rows' table, and how they add up."""
+    answers = contrasts.as_text(table, QUESTIONS, found)
+    steps = "\n".join(f"- {line}." for line in contrasts.chain(table, found, TOTAL))
+    return f"{answers}\n\n{steps}\n" if steps else f"{answers}\n"

@@ -268,7 +268,8 @@ def totals_text(totals: Mapping[str, Any], metrics: Mapping[str, str]) -> str:
         show = lambda cell: f"{cell['first']:.4g} + {cell['later']:.3g} a day"
         columns.append([title, *map(show, cells)])
     return (
-        f"Means over the days judged, ± 95 % over seeds; Δ and p against {KEPT}; costs:"
+        f"Means over the days judged, ± 95 % over seeds; Δ and p against {KEPT}, paired"
+        " over seeds, with Holm's correction over the methods, metric by metric; costs:"
         " the first days, then each later day (medians over seeds)\n\n"
         + grid(columns, markdown=True)
     )

@@ -43,7 +43,7 @@ from experiments.online import feed_sessions, online_statistics, online_text
 from experiments.online.feed_sessions import Exponents, Sessions
 from experiments.report import RowResult
 from experiments.running.workdir import write_json
-from experiments.statistics import mean_interval
+from experiments.statistics import RESAMPLES, mean_interval
 from experiments.tuning import tuned
 from experiments.views import View
 from jaxmtl.data.sources.video_feed import Feed, make_feed
@@ -114,6 +114,7 @@ def run(context: tables.Context) -> str:
         "tuning": tuned.note(context.tuned),
         "seeds": seeds,
         "sessions": [SESSIONS, CANDIDATES, PLACES],
+        "resamples": RESAMPLES,
         "paper": PAPER,
         "weightings": {
             name: {

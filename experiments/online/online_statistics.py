@@ -14,14 +14,13 @@ import numpy as np
 from scipy.stats import rankdata
 
 from experiments.statistics import (
+    RESAMPLES,
     holm,
     mean_interval,
     paired_t,
     percentile_interval,
     resample_users,
 )
-
-RESAMPLES = 1000
 
 
 def compare(
@@ -39,7 +38,7 @@ def compare(
       the base `vs_base`: `difference`, `relative`, both intervals of the difference,
       `p` of the paired t-test over seeds and `p_holm`.
     """
-    index, counts = resample_users(users, RESAMPLES)
+    index, counts = resample_users(users)
     over_sessions = lambda x: percentile_interval(_resampled_mean(x, index, counts))
     found, tests = {}, {}
     for pair, view in views.items():

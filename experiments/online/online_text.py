@@ -8,6 +8,9 @@ from typing import Any
 from experiments.report.document import grid, p_text
 from experiments.report.results import tuning_notes
 
+OLD_RESAMPLES = 1000
+"""Draws behind the intervals of results that do not say how many."""
+
 
 def to_text(found: Mapping[str, Any]) -> str:
     """Table 3 for both sets of exponents, its bounds, and offline against online."""
@@ -31,6 +34,11 @@ def to_text(found: Mapping[str, Any]) -> str:
             "\n".join(_said(m, rho) for m, rho in part["offline"].items())
             + "\n(Spearman over the rows; +1: what is better offline is better online)"
         )
+    drawn = found.get("resamples", OLD_RESAMPLES)
+    parts.append(
+        "p: paired t over seeds, with Holm's correction over the pairs of one table;"
+        f" over sessions: {drawn:,} draws of whole users; over rows: as many of rows."
+    )
     bounds = [f"{name} {value:.1f} s" for name, value in found["bounds"].items()]
     parts.append("Bounds: " + ", ".join(bounds))
     drawn = [

@@ -176,6 +176,11 @@ def p_text(test: Mapping[str, Any] | None) -> str:
     return PText(test["p_holm"])
 
 
+def chance_text(chance: float | None) -> str:
+    """A probability of two digits; a dash where it is unknown."""
+    return NONE if chance is None else f"{chance:.2f}"
+
+
 def interval_text(ends: Sequence[float] | None) -> str:
     """An interval of differences; a dash where there is none."""
     return NONE if ends is None else "{:+.5f} … {:+.5f}".format(*ends)

@@ -173,7 +173,10 @@ def _noise(result: Result) -> Section:
             for row, points in series.items():
                 cells.append([row, *(_value(point, metric) for point in points)])
             grids.append(Grid(cells, f"{metric_title}, {name.replace('_', ' ')}"))
-    return Section(_title(result), grids=grids, notes=_over(result))
+    holm = (
+        f"p: paired t over seeds, with Holm's correction over all {len(tests)} inputs."
+    )
+    return Section(_title(result), grids=grids, notes=[*_over(result), holm])
 
 
 def noise_metric(result: Result) -> str:
@@ -234,10 +237,10 @@ def _title(result: Result) -> str:
 
 
 def _over(result: Result) -> list[str]:
-    """What the numbers are means over, and whether the rows were tuned."""
+    """What the numbers are means over, notes, and whether the rows were tuned."""
     seeds = ", ".join(map(str, result["seeds"]))
     means = f"Mean ± half width of the 95 % t-interval over seeds {seeds}."
-    return [means, *tuning_notes(result)]
+    return [means, *result.get("notes", ()), *tuning_notes(result)]
 
 
 def _value(point: Result | None, metric: str) -> str:

@@ -97,6 +97,7 @@ def build_table(
         "environment": dict(environment or {}),
         "notes": list(notes),
         "seconds": SECONDS,
+        "resamples": _resamples(rows),
         "rows": [
             {
                 "row": row.row,
@@ -112,6 +113,14 @@ def build_table(
             for row in rows
         ],
     }
+
+
+def _resamples(rows: Sequence[RowResult]) -> int:
+    """How often test users were drawn for the rows; 0 where they were not."""
+    return max(
+        (len(draws) for row in rows for draws in (row.bootstrap or {}).values()),
+        default=0,
+    )
 
 
 def describe_environment() -> dict[str, Any]:

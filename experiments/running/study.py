@@ -16,11 +16,9 @@ from experiments.running import joint, scores, ticket_searches
 from experiments.running.crew import Crew, Job
 from experiments.running.workdir import read_arrays, read_json, write_json
 from experiments.setup import not_applicable
-from experiments.statistics import bootstrap_users, resample_users
+from experiments.statistics import RESAMPLES, bootstrap_users, resample_users
 from jaxmtl.data.store import Dataset
 from jaxmtl.metrics import Metric
-
-RESAMPLES = 200
 
 
 def run_rows(
@@ -60,7 +58,8 @@ def run_rows(
     )
     resampled = None
     if main:
-        resampled = resample_users(data.splits["test"].groups["user"], RESAMPLES)
+        users = data.splits["test"].groups["user"]
+        resampled = resample_users(users, RESAMPLES)
     return [
         gather(ablation, seeds, data, workdir, resampled, main)
         for ablation in ablations

@@ -36,7 +36,8 @@ class Aitm:
     """Hyper-parameters, of the paper's code and its best setting.
 
     The task before another is the one its `space` names, so the funnel may branch.
-    Logits are of the joint event over all impressions.
+    Logits are of the joint event over all impressions, so that a CVR among clicks is
+    a quotient of two predictions, clipped to 1 (`jaxmtl.outputs.predictions`).
 
     Attributes:
       hidden: widths of each task's tower.
