@@ -99,13 +99,14 @@ def prepare(
       say: receives the counts of rows read, kept and dropped, and that it waits.
 
     Raises:
-      ValueError: the source's rows break their schema, a split is empty, or
-        prepared files are damaged; names the file.
+      ValueError: the source's rows break their schema, a split is empty, prepared
+        files are damaged (names the file), or the cache cannot be written.
     """
     text = json.dumps({"format": FORMAT, "name": name, **identity}, sort_keys=True)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
     folder = Path(cache) / f"{name}-{fingerprint}"
     if not folder.exists():
+        _check_writable(Path(cache))
         lock = folder.with_name(f".{folder.name}.lock")
         wait = lambda: say(f"{name}: another process prepares it; waiting")
         with taking_turns(lock, wait):
@@ -114,6 +115,18 @@ def prepare(
                 counts = ", ".join(f"{key} {n:,}" for key, n in log.counts.items())
                 say(f"prepared {name}: rows {counts}")
     return open_columns(folder, fingerprint)
+
+
+def _check_writable(cache: Path) -> None:
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"prepared data cannot be kept in {cache}: {error.strerror}; give another"
+            " folder with --data.cache, or in JAXMTL_CACHE"
+        ) from error
 
 
 def _write_once(
