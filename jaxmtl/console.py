@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TextIO
 
 NARROWEST = 20
-"""Columns of a terminal; to lay out a command's settings in fewer takes tyro for ever."""
+"""Columns of a terminal: tyro lays out a command's settings in fewer for ever."""
 
 
 def run(main: Callable[[], int]) -> int:
