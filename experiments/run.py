@@ -127,6 +127,7 @@ def _run(name: str, preset: Preset, rest: Sequence[str], argv: Sequence[str]) ->
     workdir = options.workdir or Path("runs") / folder
     inputs = inputs_of(options.config) | {"--tuned": options.tuned}
     places.check_folder("--workdir", workdir, inputs)
+    places.check_text("--data.cache", data_config.cache)
     hosts.start(options.config.mesh)
     distributed.check_devices()
     chosen = tuned.read(options.tuned) if options.tuned else tuned.NOTHING

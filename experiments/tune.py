@@ -124,6 +124,7 @@ def _tune(known: argparse.Namespace, rest: Sequence[str], command: str) -> str:
     options = _parse(known.names[0], known.preset, rest)
     inputs = run.inputs_of(options.config)
     places.check_folder("--workdir", workdir, inputs)
+    places.check_text("--data.cache", options.config.data.cache)
     if known.out is not None:
         places.check_file("--out", out, (".json",), inputs)
     distributed.check_devices()

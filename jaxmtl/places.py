@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,8 +20,8 @@ def check_file(
       inputs: option -> what is read, a file or a folder; None = not given.
 
     Raises:
-      ValueError: it ends with none of the endings, is no file, is an input or lies
-        inside one, or its folder is not there or cannot be written.
+      ValueError: it ends with none of the endings, is no file, is no text, is an input
+        or lies inside one, or its folder is not there or cannot be written.
     """
     if not out.name.lower().endswith(tuple(endings)):
         raise ValueError(
@@ -29,6 +30,7 @@ def check_file(
         )
     if out.exists() and not out.is_file():
         raise ValueError(f"{option} {out} is there and no file; give another name")
+    check_text(option, out)
     check_apart(option, out, inputs)
     if not out.parent.is_dir():
         raise ValueError(
@@ -46,15 +48,32 @@ def check_folder(option: str, out: Path, inputs: Mapping[str, Path | None]) -> N
       inputs: as of `check_file`.
 
     Raises:
-      ValueError: it is a file or lies below one, cannot be written, or is an input,
-        lies inside one or holds one.
+      ValueError: it is a file or lies below one, is no text, cannot be written, or is
+        an input, lies inside one or holds one.
     """
+    check_text(option, out)
     check_apart(option, out, inputs)
     there = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not there.is_dir():
         what = "it" if there == out else str(there)
         raise ValueError(f"{option} {out}: {what} is a file; give a folder")
     _check_writable(option, out, there)
+
+
+def check_text(option: str, path: Path) -> None:
+    """Refuses a path that libraries in C++ could not be told.
+
+    Raises:
+      ValueError: a name in it is no UTF-8, or the system's encoding has no signs for
+        it and so does not tell.
+    """
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{option} {ascii(str(path))}: a name in it is no text here, where names"
+            f" are read as {sys.getfilesystemencoding()}; rename it, or set PYTHONUTF8=1"
+        ) from error
 
 
 def check_apart(option: str, out: Path, inputs: Mapping[str, Path | None]) -> None:

@@ -121,6 +121,14 @@ def test_a_place_that_cannot_be_written_is_refused(rows, monkeypatch):
                 places.check_folder("--out", path, {})
 
 
+def test_a_name_that_is_no_text_is_refused(tmp_path):
+    name = tmp_path / os.fsdecode(b"w\xff")
+    with pytest.raises(ValueError, match=r"--workdir .*w\\udcff.*PYTHONUTF8=1"):
+        places.check_folder("--workdir", name, {})
+    with pytest.raises(ValueError, match="no text here"):
+        places.check_file("--out", name.with_suffix(".csv"), (".csv",), {})
+
+
 def test_an_ending_says_the_form_or_is_refused(tmp_path):
     for name in ("scores", "scores.txt", "scores.csv.gz", "csv"):
         with pytest.raises(ValueError, match=r"ends with \.csv or \.parquet"):
