@@ -36,7 +36,7 @@ def default_cache() -> Path:
     try:
         return Path.home() / ".cache" / "jaxmtl"
     except RuntimeError:
-        return Path(tempfile.gettempdir()) / "jaxmtl"
+        return Path(tempfile.gettempdir()) / f"jaxmtl-{os.getuid()}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -90,5 +90,5 @@ def _open_closed() -> None:
     them.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
+        os.set_inheritable(number, True)
     os.close(number)

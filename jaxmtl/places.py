@@ -72,7 +72,8 @@ def check_text(option: str, path: Path) -> None:
     except UnicodeEncodeError as error:
         raise ValueError(
             f"{option} {ascii(str(path))}: a name in it is no text here, where names"
-            f" are read as {sys.getfilesystemencoding()}; rename it, or set PYTHONUTF8=1"
+            f" are read as {sys.getfilesystemencoding()}; rename it, or set"
+            " PYTHONUTF8=1"
         ) from error
 
 

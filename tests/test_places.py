@@ -235,7 +235,7 @@ def test_who_has_no_home_has_a_temporary_cache(monkeypatch):
 
     monkeypatch.delenv("JAXMTL_CACHE", raising=False)
     monkeypatch.setattr(Path, "home", home)
-    assert config.default_cache().name == "jaxmtl"
+    assert config.default_cache().name == f"jaxmtl-{os.getuid()}"
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path):
@@ -244,15 +244,38 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path):
         store.prepare("log", {}, forbidden, tmp_path / "file" / "cache")
 
 
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left"), RuntimeError("No space left; writing x")]
+)
+def test_a_cache_that_fills_up_is_named_and_left_empty(error, tmp_path, monkeypatch):
+    def build(*args):
+        raise error
+
+    monkeypatch.setattr(store, "build", build)
+    with pytest.raises(ValueError, match=f"written to {tmp_path}: .*No space left; "):
+        store.prepare("log", {}, lambda: None, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_result_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*x\.json'"):
+        write_json(tmp_path / "x.json", {})
+
+
 # Terminals and pipes
 
 
 BEAR = """
-import sys
+import subprocess, sys
 from jaxmtl import console
 def main():
     for _ in range(2000):
         print("± é", "x" * 60, flush=True)
+    subprocess.run([sys.executable, "-c", "import os; os.write(1, b'x')"], check=True)
     print("worked on", file=sys.stderr)
     return 3
 sys.exit(console.run(main))

@@ -137,7 +137,14 @@ def _write_once(
     with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as temporary:
         # One level down: a temporary folder can be read by its owner alone.
         work, log = Path(temporary) / folder.name, make_log()
-        _write(work, name, log, identity)
+        try:
+            _write(work, name, log, identity)
+        except (OSError, RuntimeError) as error:  # the latter of array_record
+            reason = str(error).partition(";")[0]
+            raise ValueError(
+                f"prepared data cannot be written to {folder.parent}: {reason}; make"
+                " room there, or give another folder with --data.cache"
+            ) from error
         try:
             os.replace(work, folder)
         except OSError:
