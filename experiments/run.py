@@ -29,7 +29,7 @@ from experiments.running.monitor import Monitor
 from experiments.running.workdir import claim
 from experiments.setup import check_trainable
 from experiments.tuning import tuned
-from jaxmtl import console, distributed, places
+from jaxmtl import console, places
 from jaxmtl.data.store import Dataset
 from jaxmtl.fit import NonFiniteLoss
 from jaxmtl.resume import Stopped
@@ -129,7 +129,7 @@ def _run(name: str, preset: Preset, rest: Sequence[str], argv: Sequence[str]) ->
     places.check_folder("--workdir", workdir, inputs)
     places.check_text("--data.cache", data_config.cache)
     hosts.start(options.config.mesh)
-    distributed.check_devices()
+    hosts.check_jax()
     chosen = tuned.read(options.tuned) if options.tuned else tuned.NOTHING
     tuned.check_seeds(chosen, range(options.seeds))
     lent = getattr(module, "TUNED_AS", {})

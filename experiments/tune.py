@@ -31,7 +31,7 @@ from experiments.ablation import Ablation, Preset
 from experiments.config import Config, DataConfig, as_json
 from experiments.rendering import grid
 from experiments.report import describe_environment
-from experiments.running import crew, joint, stopping
+from experiments.running import crew, hosts, joint, stopping
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import claim, write_json
 from experiments.setup import check_trainable, not_applicable
@@ -39,7 +39,7 @@ from experiments.tuning import search_space, training, trials
 from experiments.tuning.search_space import SearchSpace
 from experiments.tuning.trials import Job, Store, Trial
 from experiments.tuning.tuned import Settings
-from jaxmtl import console, distributed, places
+from jaxmtl import console, places
 from jaxmtl.data.store import Dataset
 from jaxmtl.resume import Stopped
 
@@ -127,7 +127,7 @@ def _tune(known: argparse.Namespace, rest: Sequence[str], command: str) -> str:
     places.check_text("--data.cache", options.config.data.cache)
     if known.out is not None:
         places.check_file("--out", out, (".json",), inputs)
-    distributed.check_devices()
+    hosts.check_jax()
     options, jobs = _make_jobs(known, rest)
     space, resume = options.search, options.config.resume
     if options.config.mesh.spans_processes:

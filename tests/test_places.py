@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from experiments import ablation, config, export, redraw, run, status, tune
 from experiments.benchmarks import __main__ as benchmarks
 from experiments.figures import own_style, save
+from experiments.running import hosts
 from experiments.running.workdir import read_json, write_json
 from experiments.tuning import trials
 from jaxmtl import console, distributed, places, studies
@@ -218,6 +219,32 @@ def test_a_platform_that_is_not_there_is_named(error, monkeypatch):
         distributed.check_devices()
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"), [("JAX_ENABLE_X64", "1"), ("JAX_DEFAULT_PRNG_IMPL", "rbg")]
+)
+def test_a_variable_that_changes_numbers_is_refused(
+    variable, value, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr("experiments.sources.load", forbidden)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, value)  # as JAX reads it when it is imported
+    monkeypatch.setattr(hosts.jax, "config", Configured(variable.lower()))
+    for command in (run, tune):
+        assert command.main(["lt4rec.base_ctr"]) == 1
+        error = capsys.readouterr().err
+        assert f"{variable} is {value!r}" in error and "unset it" in error
+
+
+class Configured:
+    """JAX's configuration, with another value for one name."""
+
+    def __init__(self, other):
+        self._other = other
+
+    def __getattr__(self, name):
+        return "other" if name == self._other else hosts.NUMBERS[name]
+
+
 # Homes and caches
 
 
@@ -270,12 +297,11 @@ def test_a_result_that_cannot_be_written_is_named(tmp_path, monkeypatch):
 
 
 BEAR = """
-import subprocess, sys
+import sys
 from jaxmtl import console
 def main():
     for _ in range(2000):
         print("± é", "x" * 60, flush=True)
-    subprocess.run([sys.executable, "-c", "import os; os.write(1, b'x')"], check=True)
     print("worked on", file=sys.stderr)
     return 3
 sys.exit(console.run(main))
@@ -290,7 +316,13 @@ def test_a_sign_that_the_terminal_lacks_is_a_question_mark(tmp_path):
 @pytest.mark.parametrize("closed", [(), (0,), (1,), (2,), (0, 1, 2)])
 def test_a_closed_stream_ends_nothing(closed, tmp_path):
     close = lambda: [os.close(number) for number in closed]
-    done = python("-c", BEAR, cwd=tmp_path, keep={"preexec_fn": close})
+    child = "import os; os.write(1, b'x')"  # a process of its own has them too
+    code = BEAR.replace(
+        "return 3",
+        f"import subprocess; subprocess.run([sys.executable, '-c', {child!r}],"
+        " check=True); return 3",
+    )
+    done = python("-c", code, cwd=tmp_path, keep={"preexec_fn": close})
     assert done.returncode == 3
     assert done.stderr == (b"" if 2 in closed else b"worked on\n")
 
