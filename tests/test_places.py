@@ -272,14 +272,17 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(28, "No space left"), RuntimeError("No space left; writing x")]
+    "error",
+    [OSError(28, store.FULL), RuntimeError(f"write() failed: {store.FULL}; writing")],
 )
 def test_a_cache_that_fills_up_is_named_and_left_empty(error, tmp_path, monkeypatch):
     def build(*args):
         raise error
 
     monkeypatch.setattr(store, "build", build)
-    with pytest.raises(ValueError, match=f"written to {tmp_path}: .*No space left; "):
+    with pytest.raises(
+        ValueError, match=f"written to {tmp_path}: .*{store.FULL}; make"
+    ):
         store.prepare("log", {}, lambda: None, tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -9,6 +9,7 @@ carries the final name is complete.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import hashlib
 import json
@@ -30,6 +31,8 @@ from jaxmtl.types import Rows, Schema
 
 FORMAT = 2
 """Of the columns on disk; part of the fingerprint."""
+FULL = os.strerror(errno.ENOSPC)
+"""In the words of OSError, and of array_record's RuntimeError."""
 RESIDENT = 2 << 30
 """Bytes of the largest split that is copied to a device. The rows' order depends on it,
 so it is the same for every device."""
@@ -139,7 +142,9 @@ def _write_once(
         work, log = Path(temporary) / folder.name, make_log()
         try:
             _write(work, name, log, identity)
-        except (OSError, RuntimeError) as error:  # the latter of array_record
+        except (OSError, RuntimeError) as error:
+            if FULL not in str(error):  # of the source, which is read here
+                raise
             reason = str(error).partition(";")[0]
             raise ValueError(
                 f"prepared data cannot be written to {folder.parent}: {reason}; make"
