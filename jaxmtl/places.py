@@ -87,9 +87,10 @@ def check_apart(option: str, out: Path, inputs: Mapping[str, Path | None]) -> No
         if given is None or not given.exists():
             continue
         if _is_inside(out, given) or _is_linked_into(out, given):
+            where = "lies inside" if given.is_dir() else "is"
             raise ValueError(
-                f"{option} {out} is {name} {given} or lies inside it, and would replace"
-                " or mix with what is read there; give another place"
+                f"{option} {out} {where} {name} {given}, and would replace or mix with"
+                " what is read there; give another place"
             )
         if _is_inside(given, out):
             raise ValueError(

@@ -363,7 +363,7 @@ def test_scores_are_kept_out_of_what_is_read(exported, files, tmp_path, capsys):
     arguments = [str(exported_folder), str(tmp_path), "--out"]
     for out in (tmp_path / "scores.csv", exported_folder / "scores.csv"):
         assert score.main([*arguments, str(out)]) == 1
-        assert "lies inside it" in capsys.readouterr().err
+        assert "lies inside the" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
     assert sorted(path.name for path in exported_folder.iterdir()) == before
 

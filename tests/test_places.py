@@ -86,7 +86,7 @@ def test_a_file_in_a_folder_that_is_read_is_refused(rows):
     inputs = {"--rows": rows / "parts"}
     os.link(rows / "parts" / "one.csv", rows / "linked.csv")
     for name in ("parts/new.csv", "parts/one.csv", "linked.csv"):
-        with pytest.raises(ValueError, match="lies inside it"):
+        with pytest.raises(ValueError, match="lies inside --rows"):
             places.check_file("--out", rows / name, (".csv",), inputs)
     places.check_file("--out", rows / "new.csv", (".csv",), inputs)
     places.check_file("--out", rows / "rows.csv", (".csv",), inputs)
@@ -94,7 +94,7 @@ def test_a_file_in_a_folder_that_is_read_is_refused(rows):
 
 def test_a_folder_is_kept_apart_from_what_is_read(rows):
     inputs = {"--data.path": rows / "rows.csv", "--tuned": None}
-    for out, words in [(rows, "holds"), (rows / "rows.csv", "lies inside")]:
+    for out, words in [(rows, "holds"), (rows / "rows.csv", "is --data.path")]:
         with pytest.raises(ValueError, match=f"--workdir .*{words}"):
             places.check_folder("--workdir", out, inputs)
     with pytest.raises(ValueError, match="lies inside"):
@@ -147,7 +147,7 @@ def forbidden(*args, **kwargs):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ("--workdir log.csv", ["--workdir log.csv", "lies inside"]),
+        ("--workdir log.csv", ["--workdir log.csv", "is --data.path"]),
         ("--workdir .", ["--workdir .", "holds --data.path"]),
         ("--workdir other.csv/run", ["--workdir other.csv/run", "is a file"]),
     ],
