@@ -56,7 +56,8 @@ def names() -> dict[str, str]:
                 name = f"{package.name}.{module.name}"
                 loaded = importlib.import_module(f"experiments.{name}")
                 if hasattr(loaded, "ROW") or hasattr(loaded, "run"):
-                    found[name] = (loaded.__doc__ or "").strip().splitlines()[0]
+                    # Under -OO there are no docstrings.
+                    found[name] = (loaded.__doc__ or "").strip().partition("\n")[0]
     return found
 
 

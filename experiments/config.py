@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,8 +26,17 @@ from jaxmtl.spaces import Spaces
 
 
 def default_cache() -> Path:
-    """Where prepared data sets live: $JAXMTL_CACHE or ~/.cache/jaxmtl."""
-    return Path(os.environ.get("JAXMTL_CACHE", Path.home() / ".cache" / "jaxmtl"))
+    """Where prepared data sets live: $JAXMTL_CACHE or ~/.cache/jaxmtl.
+
+    In the system's temporary folder where nobody has a home.
+    """
+    named = os.environ.get("JAXMTL_CACHE")
+    if named:
+        return Path(named)
+    try:
+        return Path.home() / ".cache" / "jaxmtl"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"jaxmtl-{os.getuid()}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,13 +31,13 @@ from experiments import sources
 from experiments.config import Config, DataConfig, default_cache
 from experiments.running.joint import find_checkpoint, setup_of
 from experiments.running.workdir import read_arrays, read_json
-from jaxmtl import bundle, checkpoint, serving
+from jaxmtl import bundle, checkpoint, console, distributed, places, serving
 from jaxmtl.data.encoding import SEPARATOR, Encoding, prepared
 from jaxmtl.data.sources.own_log.encoding import read_encoding
 from jaxmtl.data.store import Dataset
-from jaxmtl.export import PLATFORMS, export
+from jaxmtl.export import PLATFORMS, check_new, export
 from jaxmtl.setup import Setup
-from jaxmtl.to_onnx import to_onnx
+from jaxmtl.to_onnx import find_converter, to_onnx
 from jaxmtl.train_state import Snapshot
 from jaxmtl.types import PADDING, Mask
 
@@ -235,6 +235,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: Options) -> str:
     """Exports and checks; returns what there is to say."""
+    check_new(options.out)
+    places.check_folder("--out", options.out, {})
+    if options.onnx:
+        find_converter()
+    distributed.check_devices()
     trained = read(options.run, options.seed, options.cache)
     encoding = encoding_of(trained)
     made = (trained.setup, trained.snapshot, trained.masks, encoding)
@@ -275,4 +280,4 @@ def net_bytes(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console.run(main))

@@ -29,7 +29,7 @@ import tyro
 from experiments.report.study_files import ABOUT
 from experiments.running.monitor import LOG, PLAN
 from experiments.running.workdir import CONFIG, LOCK, read_arrays, read_json
-from jaxmtl import checkpoint
+from jaxmtl import checkpoint, console, places
 
 TINY = (
     "--data.feed.users 60 --data.feed.videos 60 --data.feed.impressions 3000"
@@ -77,10 +77,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs what the command line says; returns the exit code."""
     options = tyro.cli(Options, prog="python -m experiments.faults", args=argv)
     with contextlib.ExitStack() as stack:
-        folder = options.folder or Path(
-            stack.enter_context(tempfile.TemporaryDirectory())
-        )
-        return 1 if disturb(options, folder) else 0
+        try:
+            folder = options.folder or Path(
+                stack.enter_context(tempfile.TemporaryDirectory())
+            )
+            places.check_folder("--folder", folder, {})
+            return 1 if disturb(options, folder) else 0
+        except (ValueError, OSError, RuntimeError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
 
 
 def disturb(options: Options, folder: Path) -> list[str]:
@@ -277,4 +282,4 @@ def _moment(workdir: Path, during_write: bool) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console.run(main))

@@ -20,7 +20,7 @@ import numpy as np
 
 from experiments.rendering import grid
 from experiments.running.workdir import read_arrays, read_json, write_arrays
-from jaxmtl import masks, sharing
+from jaxmtl import console, masks, sharing
 from jaxmtl.types import Mask
 
 FILE = "masks.npz"
@@ -120,4 +120,4 @@ def _log(workdir: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console.run(main))

@@ -24,6 +24,7 @@ from experiments.figures import (
     conflict_figures,
     contrast_figures,
     online_figures,
+    own_style,
     sharing_figures,
     sweep_figures,
     table_figures,
@@ -31,6 +32,7 @@ from experiments.figures import (
 from experiments.lt4rec import conflict, controls, questions
 from experiments.report import results
 from experiments.running.workdir import read_json, write_json
+from jaxmtl import console, places
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -45,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder to write to; default: beside")
     options = parser.parse_args(argv)
     try:
+        if options.out is not None:
+            places.check_folder("--out", options.out, {})
         paths = sorted(options.results.rglob("*.json"))
         if not paths:
             raise ValueError(f"{options.results}: no JSON in this folder")
@@ -60,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+@own_style()
 def redraw(path: Path, folder: Path) -> list[str]:
     """Writes the Markdown and, where it has one, the PNG of a result.
 
@@ -166,4 +171,4 @@ def write_text(text: str, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console.run(main))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,12 +22,14 @@ import tyro
 from experiments import ablation, sizes, sources, tables
 from experiments.ablation import Ablation, Preset
 from experiments.config import Config, as_json
+from experiments.figures import own_style
 from experiments.report import reporting
 from experiments.running import crew, hosts, joint, stopping
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import claim
 from experiments.setup import check_trainable
 from experiments.tuning import tuned
+from jaxmtl import console, places
 from jaxmtl.data.store import Dataset
 from jaxmtl.fit import NonFiniteLoss
 from jaxmtl.resume import Stopped
@@ -108,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+@own_style()
 def _run(name: str, preset: Preset, rest: Sequence[str], argv: Sequence[str]) -> None:
     module = ablation.load(name)
     options = tyro.cli(
@@ -120,14 +122,18 @@ def _run(name: str, preset: Preset, rest: Sequence[str], argv: Sequence[str]) ->
         raise ValueError(f"--seeds is {options.seeds}; give 1 or more")
 
     options.config.check()
+    data_config = options.config.data
+    folder = f"{name}-{data_config.name}-{preset}" + "-tuned" * bool(options.tuned)
+    workdir = options.workdir or Path("runs") / folder
+    inputs = inputs_of(options.config) | {"--tuned": options.tuned}
+    places.check_folder("--workdir", workdir, inputs)
+    places.check_text("--data.cache", data_config.cache)
     hosts.start(options.config.mesh)
+    hosts.check_jax()
     chosen = tuned.read(options.tuned) if options.tuned else tuned.NOTHING
     tuned.check_seeds(chosen, range(options.seeds))
     lent = getattr(module, "TUNED_AS", {})
     chosen = tuned.lend(chosen, {short_name(r): short_name(o) for r, o in lent.items()})
-    data_config = options.config.data
-    folder = f"{name}-{data_config.name}-{preset}" + "-tuned" * bool(options.tuned)
-    workdir = options.workdir or Path("runs") / folder
     data = sources.load(data_config, say=_say)
 
     def configure(row: ModuleType) -> Ablation:
@@ -165,21 +171,31 @@ def _run(name: str, preset: Preset, rest: Sequence[str], argv: Sequence[str]) ->
             seeds=range(options.seeds),
             data=data,
             crew=hands,
-            command=shlex.join(["python", "-m", "experiments.run", *argv]),
+            command=console.as_typed(["python", "-m", "experiments.run", *argv]),
             layout=ablation.layout(name),
             tuned=tuned.record(chosen, ablations),
         )
         with contextlib.closing(monitor), contextlib.closing(hands):
             text = getattr(module, "run", tables.write)(context)
+            if options.report:  # before anything can happen to what is printed
+                reporting.write(context, text)
             print(text)
             if options.report:
-                reporting.write(context, text)
                 print(f"the report: {workdir / 'report.html'}")
 
 
 def short_name(module: ModuleType) -> str:
     """`lt4rec.s_weight`, as the command line and a table call a module."""
     return module.__name__.removeprefix("experiments.")
+
+
+def inputs_of(config: Config) -> dict[str, Path | None]:
+    """Option -> what a run reads from where the user keeps it."""
+    return {
+        "--data.path": config.data.path,
+        "--data.schema": config.data.schema,
+        "--init-from": config.training.init_from,
+    }
 
 
 def starting_config(name: str, preset: Preset) -> Config:
@@ -242,4 +258,4 @@ def _describe(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console.run(main))

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from experiments.rendering import grid
 from experiments.running.monitor import PLAN
 from experiments.running.workdir import CONFIG, holder, read_json
+from jaxmtl import console
 
 
 class Status(NamedTuple):
@@ -112,7 +113,8 @@ def _clock(seconds: float) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the status of each work directory; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.status", description=__doc__.splitlines()[0]
+        prog="python -m experiments.status",
+        description="Shows what a study has done, is doing and has left.",
     )
     parser.add_argument("workdir", nargs="+", type=Path)
     given = parser.parse_args(argv)
@@ -125,4 +127,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console.run(main))

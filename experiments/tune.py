@@ -31,7 +31,7 @@ from experiments.ablation import Ablation, Preset
 from experiments.config import Config, DataConfig, as_json
 from experiments.rendering import grid
 from experiments.report import describe_environment
-from experiments.running import crew, joint, stopping
+from experiments.running import crew, hosts, joint, stopping
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import claim, write_json
 from experiments.setup import check_trainable, not_applicable
@@ -39,6 +39,7 @@ from experiments.tuning import search_space, training, trials
 from experiments.tuning.search_space import SearchSpace
 from experiments.tuning.trials import Job, Store, Trial
 from experiments.tuning.tuned import Settings
+from jaxmtl import console, places
 from jaxmtl.data.store import Dataset
 from jaxmtl.resume import Stopped
 
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Tunes what the command line says; returns the exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     known, rest = _parser().parse_known_args(argv)
-    command = shlex.join(["python", "-m", "experiments.tune", *argv])
+    command = console.as_typed(["python", "-m", "experiments.tune", *argv])
     try:
         print(_tune(known, rest, command))
     except (ValueError, OSError) as error:
@@ -112,12 +113,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _tune(known: argparse.Namespace, rest: Sequence[str], command: str) -> str:
+    trials.check_installed()
     for name in ("trials", "seeds"):
         if getattr(known, name) < 1:
             raise ValueError(f"--{name} is {getattr(known, name)}; give 1 or more")
     seeds = range(FIRST_SEED, FIRST_SEED + known.seeds)
     folder = Path("runs") / "-".join(["tune", *known.names, known.preset])
     workdir = known.workdir or folder
+    out = known.out or workdir / "tuned.json"
+    options = _parse(known.names[0], known.preset, rest)
+    inputs = run.inputs_of(options.config)
+    places.check_folder("--workdir", workdir, inputs)
+    places.check_text("--data.cache", options.config.data.cache)
+    if known.out is not None:
+        places.check_file("--out", out, (".json",), inputs)
+    hosts.check_jax()
     options, jobs = _make_jobs(known, rest)
     space, resume = options.search, options.config.resume
     if options.config.mesh.spans_processes:
@@ -162,7 +172,6 @@ def _tune(known: argparse.Namespace, rest: Sequence[str], command: str) -> str:
         "space": {name: d._asdict() for name, d in space.common.items()},
         "rows": rows,
     }
-    out = known.out or workdir / "tuned.json"
     write_json(out, result | {"failed": failed})
     if failed:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
@@ -313,4 +322,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console.run(main))

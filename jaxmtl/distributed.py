@@ -53,6 +53,23 @@ def start(
         ) from error
 
 
+def check_devices() -> None:
+    """Makes JAX look for its devices; after `start`, where there is one.
+
+    Raises:
+      ValueError: JAX_PLATFORMS names a platform that is not there.
+    """
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter of JAX, for CUDA
+        reason = str(error).partition(" (set JAX_PLATFORMS")[0].rstrip(".")
+        raise ValueError(
+            "JAX has no device to compute on; JAX_PLATFORMS is"
+            f" {jax.config.jax_platforms!r}{reason and ': '}{reason}. Unset it, or"
+            " install what it asks for (pip install 'jaxmtl[cuda]', 'jaxmtl[tpu]')"
+        ) from error
+
+
 def is_first() -> bool:
     """Whether this is the process that writes for all."""
     return jax.process_index() == 0

@@ -60,8 +60,7 @@ def export(
       ValueError: the folder holds something, or the encoding is of another schema.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} is there already; give another, or delete it")
+    check_new(folder)
     if encoding.schema != setup.schema:
         raise ValueError(
             f"the encoding is of schema {encoding.schema.name} and the training of"
@@ -82,6 +81,12 @@ def export(
         (work / PROGRAMS).write_text(text, encoding="utf-8")
         bundle.seal(work)
         os.replace(work, folder)
+
+
+def check_new(folder: Path) -> None:
+    """Raises ValueError where a folder to write is there and holds something."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is there already; give another, or delete it")
 
 
 def kind_of(setup: Setup) -> Kind:

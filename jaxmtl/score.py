@@ -1,25 +1,37 @@
 """Scores a file of raw rows with an exported folder.
 
-    python -m jaxmtl.score DIR rows.csv --out scores.csv
+    jaxmtl-score DIR rows.csv --out scores.csv      # python -m jaxmtl.score DIR …
 
 The rows' columns are those that DIR/schema.json names: values of the log's own files,
 or ids where its source keeps no vocabulary (`jaxmtl.data.encoding`). Labels are not
 needed. Scores come in the order of the rows, a column a task, and `joint.<task>`: the
-event of a nested task among all impressions.
+event of a nested task among all impressions. The ending of --out decides its form, CSV
+or Parquet.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv as csv
+import pyarrow.parquet as pq
 
+from jaxmtl import console, distributed, places
 from jaxmtl.serving import Scorer, load
+
+WRITERS = {".csv": csv.CSVWriter, ".parquet": pq.ParquetWriter}
+"""Ending of the file of scores -> what writes it."""
+
+
+def command() -> int:
+    """What `jaxmtl-score` runs."""
+    return console.run(main)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,10 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path, help="what an export wrote")
     parser.add_argument("rows", type=Path, help="a file, or a folder of such")
-    parser.add_argument("--out", type=Path, required=True, help="a CSV file to write")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="a .csv or .parquet file to write"
+    )
     parser.add_argument("--tasks", nargs="+", help="one task alone; default: all")
     options = parser.parse_args(argv)
+    inputs = {"the exported folder": options.folder, "the rows": options.rows}
     try:
+        places.check_file("--out", options.out, tuple(WRITERS), inputs)
+        distributed.check_devices()
         scored = write_scores(
             load(options.folder, options.tasks), options.rows, options.out
         )
@@ -45,24 +62,45 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def write_scores(scorer: Scorer, rows: Path, out: Path) -> int:
-    """Writes a CSV of scores, whole or not at all; returns how many rows it has."""
+    """Writes a file of scores, whole or not at all; returns how many rows it has.
+
+    Args:
+      scorer: what scores.
+      rows: a file, or a folder of such.
+      out: to write; ends as one of `WRITERS`.
+
+    Raises:
+      ValueError: a row cannot be scored (names it), there is none, or `out` cannot be
+        written.
+    """
+    make_writer = WRITERS[out.suffix.lower()]
     temporary, count = out.with_name(f".{out.name}.{os.getpid()}"), 0
     try:
         writer = None
         for block in scorer.score_file(rows):
             table = pa.table(block)
-            if writer is None:
-                writer = csv.CSVWriter(temporary, table.schema)
-            writer.write_table(table)
+            with _naming(out):
+                writer = writer or make_writer(temporary, table.schema)
+                writer.write_table(table)
             count += table.num_rows
         if writer is None:
             raise ValueError(f"{rows} holds no row to score")
-        writer.close()
-        os.replace(temporary, out)
+        with _naming(out):
+            writer.close()
+            os.replace(temporary, out)
     finally:
         temporary.unlink(missing_ok=True)
     return count
 
 
+@contextlib.contextmanager
+def _naming(out: Path) -> Iterator[None]:
+    """Says of what the system refuses which file it was."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{out} cannot be written: {error}") from error
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

@@ -9,6 +9,7 @@ prediction, with the names of `serving.Scorer.predict`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,22 @@ from jaxmtl.bundle import Bundle
 from jaxmtl.export import kind_of, make_program
 from jaxmtl.serving import read_net
 from jaxmtl.setup import Setup
+
+
+def find_converter() -> ModuleType:
+    """`jax2onnx`, once it is known that what it writes can be run here.
+
+    Raises:
+      ValueError: one of the two libraries is not installed.
+    """
+    try:
+        import jax2onnx
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            f"ONNX needs a converter: pip install 'jaxmtl[onnx]' ({error})"
+        ) from error
+    return jax2onnx
 
 
 def to_onnx(setup: Setup, held: Bundle, tasks: Sequence[str]) -> bytes:
@@ -33,12 +50,7 @@ def to_onnx(setup: Setup, held: Bundle, tasks: Sequence[str]) -> bytes:
       ValueError: the converter is not installed, or cannot convert the net: as yet one
         without numeric features.
     """
-    try:
-        import jax2onnx
-    except ImportError as error:
-        raise ValueError(
-            f"ONNX needs a converter: pip install 'jaxmtl[onnx]' ({error})"
-        ) from error
+    converter = find_converter()
     if not setup.schema.numeric:
         raise ValueError(
             f"schema {setup.schema.name} has no numeric features, and jax2onnx cannot"
@@ -60,7 +72,7 @@ def to_onnx(setup: Setup, held: Bundle, tasks: Sequence[str]) -> bytes:
     # its own, which cannot be mapped over rows.
     traced = jaxpr_as_fun(jax.make_jaxpr(row)(*one))
     try:
-        model = jax2onnx.to_onnx(
+        model = converter.to_onnx(
             jax.vmap(traced),
             inputs=[jax.ShapeDtypeStruct(("rows", *x.shape), x.dtype) for x in one],
             model_name=setup.architecture.name,

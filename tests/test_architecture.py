@@ -13,6 +13,7 @@ FILES = sorted(
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 LAYERS = (
     {"types"},
+    {"console", "places"},
     {"keys", "distributed", "lanes", "sharding"},
     {
         "masks",
@@ -34,7 +35,7 @@ LAYERS = (
     },
     {"models", "data", "sparse", "table_shards"},
     {"serving"},
-    {"score"},
+    {"score", "studies"},
     {"setup"},
     {"outputs", "train_state", "feed"},
     {"train", "inference"},

@@ -326,6 +326,66 @@ def test_the_command_scores_a_file_in_its_order(
     assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
 
 
+def test_the_ending_decides_the_form_of_the_scores(exported, files, tmp_path):
+    folder, parts = exported
+    out = tmp_path / "scores.parquet"
+    arguments = [str(folder), str(files / "rows.csv"), "--out"]
+    assert score.main([*arguments, str(out)]) == 0
+    got = {n: c.to_numpy() for n, c in zip(*_columns(pq.read_table(out)), strict=True)}
+    assert_scores(got, evaluated(*parts))
+    assert score.main([*arguments, str(tmp_path / "scores.txt")]) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.parquet"]
+
+
+def _columns(table: pa.Table):
+    return table.column_names, table.columns
+
+
+@pytest.mark.parametrize("out", ["rows.csv", "../in/rows.csv", "link.csv", "hard.csv"])
+def test_scores_never_replace_the_rows(exported, files, tmp_path, out, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rows = folder / "rows.csv"
+    rows.write_bytes((files / "rows.csv").read_bytes())
+    (folder / "link.csv").symlink_to(rows)
+    (folder / "hard.csv").hardlink_to(rows)
+    arguments = [str(exported[0]), str(rows), "--out", str(folder / out)]
+    assert score.main(arguments) == 1
+    assert f"is the rows {rows}" in capsys.readouterr().err
+    assert rows.read_bytes() == (files / "rows.csv").read_bytes()
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_scores_are_kept_out_of_what_is_read(exported, files, tmp_path, capsys):
+    exported_folder = exported[0]
+    before = sorted(path.name for path in exported_folder.iterdir())
+    (tmp_path / "rows.csv").write_bytes((files / "rows.csv").read_bytes())
+    arguments = [str(exported_folder), str(tmp_path), "--out"]
+    for out in (tmp_path / "scores.csv", exported_folder / "scores.csv"):
+        assert score.main([*arguments, str(out)]) == 1
+        assert "lies inside the" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+    assert sorted(path.name for path in exported_folder.iterdir()) == before
+
+
+def test_a_disk_that_fills_up_names_the_scores(
+    exported, files, tmp_path, monkeypatch, capsys
+):
+    class Full:
+        def __init__(self, path, schema):
+            path.write_text("half")
+
+        def write_table(self, table):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(score.WRITERS, ".csv", Full)
+    out = tmp_path / "scores.csv"
+    arguments = [str(exported[0]), str(files / "rows.csv"), "--out", str(out)]
+    assert score.main(arguments) == 1
+    assert f"{out} cannot be written: [Errno 28]" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_command_names_file_row_and_column_of_a_bad_value(
     exported, files, tmp_path, capsys
 ):

@@ -21,6 +21,7 @@ from typing import Annotated, Literal, get_args
 import tyro
 
 from experiments.benchmarks import command
+from jaxmtl import console
 
 Name = Literal[
     "prune",
@@ -64,6 +65,11 @@ def run_alone(name: Name, quick: bool, out: Path) -> str | None:
 
 def main(options: Options) -> int:
     """Runs them one after the other; 1 if any failed."""
+    try:
+        command.check_out(options.out)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     failures = {}
     for name in options.names or get_args(Name):
         print(f"== {name} ==", flush=True)
@@ -79,4 +85,4 @@ def main(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Options)))
+    sys.exit(console.run(lambda: main(tyro.cli(Options))))

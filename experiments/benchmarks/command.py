@@ -15,7 +15,6 @@ import datetime
 import importlib
 import json
 import os
-import shlex
 import sys
 import time
 import traceback
@@ -26,9 +25,11 @@ from typing import Any
 import tyro
 
 from experiments.benchmarks.results import Table
+from experiments.figures import own_style
 from experiments.report import describe_environment
 from experiments.report.document import Document, write
 from experiments.running.workdir import write_json
+from jaxmtl import console, places
 
 Measure = Callable[[Any], Iterator[Table]]
 
@@ -52,10 +53,28 @@ def main(name: str, measure: Measure, options: type[Output]) -> None:
       measure: yields its tables.
       options: the class of what `measure` takes.
     """
-    said = ["python", "-m", f"experiments.benchmarks.{name}", *sys.argv[1:]]
-    sys.exit(run(name, measure, tyro.cli(options), shlex.join(said)) is not None)
+    words = ["python", "-m", f"experiments.benchmarks.{name}", *sys.argv[1:]]
+    said = console.as_typed(words)
+
+    def measured() -> int:
+        given = tyro.cli(options)
+        try:
+            check_out(given.out)
+        except (ValueError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        return int(run(name, measure, given, said) is not None)
+
+    sys.exit(console.run(measured))
 
 
+def check_out(out: Path | None) -> None:
+    """Raises ValueError where results could not be written to a folder."""
+    if out is not None:
+        places.check_folder("--out", out, {})
+
+
+@own_style()
 def run(name: str, measure: Measure, options: Output, said: str) -> str | None:
     """Prints a benchmark's tables as they come, and writes them where asked.
 

@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
+import experiments
 from experiments import ablation
 from experiments.benchmarks import command
 from experiments.benchmarks.plots import Plot
@@ -55,6 +56,8 @@ class Options(command.Output):
     settings: str = ""
 
 
+ROOT = Path(experiments.__path__[0]).parent
+"""Of the checkout."""
 QUICK = Options(
     name="lt4rec.base_ctr",
     seeds=2,
@@ -112,6 +115,9 @@ class Runs:
         self._number += 1
         environment = dict(os.environ)
         environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+        # And not the working directory, where another `experiments` may lie (-P).
+        paths = [str(ROOT), *environment.get("PYTHONPATH", "").split(os.pathsep)]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         if cache is not None:
             environment |= {
                 "JAX_COMPILATION_CACHE_DIR": str(self._folder / cache),
@@ -120,7 +126,8 @@ class Runs:
         flags = ["--seeds", seeds, "--together", way, "--no-report"]
         flags += ["--data.cache", self._folder / "data"]
         flags += ["--workdir", self._folder / f"run{self._number}"]
-        run = [sys.executable, "-m", "experiments.run", name, *self._settings, *flags]
+        run = [sys.executable, "-P", "-m", "experiments.run"]
+        run += [name, *self._settings, *flags]
         started = time.perf_counter()
         ended = subprocess.run(
             [str(word) for word in run],

@@ -7,8 +7,11 @@ stay apart for colour-blind readers.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -17,6 +20,18 @@ VERMILION, GREY, PALE = "#D55E00", "#595959", "#E6E6E6"
 LINES = "#E4E4E4"
 """Of grids: not `PALE`, which stands for something where masks are drawn."""
 BETTER = {"MSE": "lower is better", "AUC": "higher is better"}
+
+
+@contextlib.contextmanager
+def own_style() -> Iterator[None]:
+    """Inside, figures look as they do here, whatever a user's matplotlibrc says.
+
+    One in the working directory is read too, and could ask for what is not installed,
+    such as LaTeX, once there is something to draw.
+    """
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
 
 
 def tidy(axis: Axes) -> None:

@@ -22,6 +22,7 @@ import tyro
 from experiments.fuzz.cases import RIGHT, judge
 from experiments.fuzz.registry import READERS, find_reader
 from experiments.fuzz.workers import Tally, examine, read_kept
+from jaxmtl import console, places
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = tyro.cli(Options, prog="python -m experiments.fuzz", args=argv)
     try:
         return _replay(options.replay) if options.replay else _run(options)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
 
 def _run(options: Options) -> int:
+    places.check_folder("--keep", options.keep, {})
     names = options.reader or tuple(READERS)
     for name in names:
         find_reader(name)
@@ -92,4 +94,4 @@ def _replay(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console.run(main))

@@ -7,15 +7,17 @@ python -m experiments.report runs/one runs/another --out comparison
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.figures import own_style
 from experiments.report import comparison, document, page
 from experiments.report.study_files import read_study
+from jaxmtl import console, places
 
 
+@own_style()
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes `report.html` and `report.md`; returns the exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -32,11 +34,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     try:
+        if options.out is not None:
+            places.check_folder("--out", options.out, {})
         studies = [read_study(run) for run in options.runs]
         if len(studies) == 1:
             made, folder = page.make_page(studies[0]), studies[0].folder
         else:
-            command = shlex.join(["python", "-m", "experiments.report", *argv])
+            command = console.as_typed(["python", "-m", "experiments.report", *argv])
             made = comparison.make_page(studies, command)
             folder = Path("runs/comparison")
         folder = options.out or folder
@@ -49,4 +53,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console.run(main))

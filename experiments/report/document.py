@@ -85,12 +85,16 @@ class Document(NamedTuple):
 def write(document: Document, folder: Path, name: str) -> None:
     """Writes `<name>.html`, and `<name>.md` with its pictures in `<name>_figures/`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.html").write_text(to_html(document), encoding="utf-8")
+    (folder / f"{name}.html").write_text(
+        to_html(document), encoding="utf-8", errors="backslashreplace"
+    )
     pictures = f"{name}_figures"
     for section in document.sections:
         _write_pictures(section, folder / pictures)
     text = to_markdown(document, pictures)
-    (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    (folder / f"{name}.md").write_text(
+        text, encoding="utf-8", errors="backslashreplace"
+    )
 
 
 def to_html(document: Document) -> str:

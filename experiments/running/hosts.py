@@ -16,7 +16,16 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import jax
+
 from jaxmtl import distributed
+
+NUMBERS = {
+    "jax_enable_x64": False,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+}
+"""Settings of JAX that change what is drawn or computed -> how they are here."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +74,24 @@ def start(config: MeshConfig) -> None:
             " give one of them"
         )
     distributed.start(config.coordinator, config.processes, config.process)
+
+
+def check_jax() -> None:
+    """Looks at what the environment makes of JAX; after `start`.
+
+    Raises:
+      ValueError: it has no device, or a variable asks for other numbers than those of
+        every other run.
+    """
+    for name, value in NUMBERS.items():
+        variable = name.upper()
+        if variable in os.environ and getattr(jax.config, name) != value:
+            raise ValueError(
+                f"the environment's {variable} is {os.environ[variable]!r}, with which"
+                " JAX draws or computes other numbers and nothing tells that they"
+                " are; unset it"
+            )
+    distributed.check_devices()
 
 
 @contextlib.contextmanager

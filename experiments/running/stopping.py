@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 
@@ -58,7 +57,8 @@ def on_signals() -> Iterator[None]:
         _asked.set()
         signal.signal(signal.SIGINT, before[signal.SIGINT])
         # Not print: a signal may arrive while another print holds its buffer.
-        os.write(sys.__stderr__.fileno(), b"\nstopping at the next save\n")
+        with contextlib.suppress(OSError):  # nobody may be there to read it
+            os.write(2, b"\nstopping at the next save\n")
 
     for number in _SIGNALS:
         signal.signal(number, ask)

@@ -27,7 +27,8 @@ def write_json(path: Path, value: Any) -> None:
     """Writes strict JSON so that the path holds all of it or what it held before."""
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
     with _replacing(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        # Half a character, in a path that is no UTF-8, becomes JSON's escape for it.
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def read_json(path: Path) -> Any:
@@ -59,8 +60,10 @@ def _replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk
+            error.filename = str(path)
         raise
 
 

@@ -18,13 +18,17 @@ try:
     from optuna.distributions import FloatDistribution
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        f"{error}; tuning needs Optuna: pip install -e '.[tune]'"
-    ) from error
+except ModuleNotFoundError:
+    optuna = None
+else:
+    # It would announce every study; the tuner has a progress bar.
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-# It would announce every study; the tuner has a progress bar.
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+def check_installed() -> None:
+    """Raises ValueError where Optuna is missing; says how to install it."""
+    if optuna is None:
+        raise ValueError("tuning needs Optuna: pip install -e '.[tune]'")
 
 
 class Job(NamedTuple):

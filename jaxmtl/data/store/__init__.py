@@ -9,6 +9,7 @@ carries the final name is complete.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import hashlib
 import json
@@ -30,6 +31,8 @@ from jaxmtl.types import Rows, Schema
 
 FORMAT = 2
 """Of the columns on disk; part of the fingerprint."""
+FULL = os.strerror(errno.ENOSPC)
+"""In the words of OSError, and of array_record's RuntimeError."""
 RESIDENT = 2 << 30
 """Bytes of the largest split that is copied to a device. The rows' order depends on it,
 so it is the same for every device."""
@@ -99,13 +102,14 @@ def prepare(
       say: receives the counts of rows read, kept and dropped, and that it waits.
 
     Raises:
-      ValueError: the source's rows break their schema, a split is empty, or
-        prepared files are damaged; names the file.
+      ValueError: the source's rows break their schema, a split is empty, prepared
+        files are damaged (names the file), or the cache cannot be written.
     """
     text = json.dumps({"format": FORMAT, "name": name, **identity}, sort_keys=True)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
     folder = Path(cache) / f"{name}-{fingerprint}"
     if not folder.exists():
+        _check_writable(Path(cache))
         lock = folder.with_name(f".{folder.name}.lock")
         wait = lambda: say(f"{name}: another process prepares it; waiting")
         with taking_turns(lock, wait):
@@ -116,6 +120,18 @@ def prepare(
     return open_columns(folder, fingerprint)
 
 
+def _check_writable(cache: Path) -> None:
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"prepared data cannot be kept in {cache}: {error.strerror}; give another"
+            " folder with --data.cache, or in JAXMTL_CACHE"
+        ) from error
+
+
 def _write_once(
     folder: Path, name: str, make_log: Callable[[], Log], identity: str
 ) -> Log:
@@ -124,7 +140,16 @@ def _write_once(
     with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as temporary:
         # One level down: a temporary folder can be read by its owner alone.
         work, log = Path(temporary) / folder.name, make_log()
-        _write(work, name, log, identity)
+        try:
+            _write(work, name, log, identity)
+        except (OSError, RuntimeError) as error:
+            if FULL not in str(error):  # of the source, which is read here
+                raise
+            reason = str(error).partition(";")[0]
+            raise ValueError(
+                f"prepared data cannot be written to {folder.parent}: {reason}; make"
+                " room there, or give another folder with --data.cache"
+            ) from error
         try:
             os.replace(work, folder)
         except OSError:
