@@ -45,8 +45,6 @@ class CheckedQuotes(io.RawIOBase):
         """As `io.RawIOBase.readinto`; looks at all lines that are then complete."""
         block = self._file.read(len(buffer))
         buffer[: len(block)] = block
-        if self._line == 1 and not self._rest:
-            block = block.removeprefix(_MARK)
         lines = self._rest + block
         end = lines.rfind(b"\n") + 1 if block else len(lines)
         self._rest = lines[end:]
@@ -56,7 +54,7 @@ class CheckedQuotes(io.RawIOBase):
         return len(block)
 
     def _look(self, lines: bytes) -> None:
-        at = 0
+        at = len(_MARK) if self._line == 1 and lines.startswith(_MARK) else 0
         while b'"' in lines and at < len(lines):
             if not self._opened:
                 at = _OUTSIDE.match(lines, at).end()

@@ -12,11 +12,12 @@ texts (`kind_of`), and what serves raw rows keeps it.
 | truth | true, false, 0, 1, in any case of letters | 0 or 1 |
 | whole | whole numbers, perhaps as a float is written: 7.0, 1e+06 | 7 |
 | uuid | 8-4-4-4-12 hexadecimal digits | in small letters |
-| time | ISO 8601 days or times, with or without zone | 2026-01-31, or to the second \
-and what fraction there is; with a zone in UTC, with Z |
+| time | days or times of ISO 8601 | 2026-01-31, 2026-01-31 12:00:00.5 |
+| hours | times of a day | 12:00:00.5 |
 | text | anything else | as it stands |
 
-Zeros that lead (007) and spaces are part of a text; Unicode is never normalised.
+A time that names its zone is written in UTC, with Z, and is no time without. Zeros that
+lead (007) and spaces are part of a text; Unicode is never normalised.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ EXACT = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}
 TEXT = "text"
 _DAY = r"(\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]))"
 _CLOCK = r"((?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d)?)(?:\.(\d{1,9}))?"
+_HOURS = rf"^{_CLOCK}$"
 _TIME = rf"^{_DAY}(?:[T ]{_CLOCK}(Z|[+-]\d\d(?::?\d\d)?)?)?$"
 
 
@@ -191,6 +193,11 @@ def _one_time(texts: pa.StringArray) -> pa.StringArray:
     return _map(texts, _TIME, _moment)
 
 
+def _one_hours(texts: pa.StringArray) -> pa.StringArray:
+    texts = pc.replace_substring_regex(texts, r"^(\d\d:\d\d)$", r"\1:00")
+    return _short_fractions(texts)
+
+
 def _moment(text: str) -> str:
     day, clock, fraction, zone = re.fullmatch(_TIME, text).groups()
     clock, fraction = clock or "00:00", (fraction or "").rstrip("0")
@@ -214,6 +221,7 @@ KINDS = {
     ),
     "uuid": Kind(r"^(?i:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$", pc.utf8_lower),
     "time": Kind(_TIME, _one_time),
+    "hours": Kind(_HOURS, _one_hours),
 }
 """In the order in which they are tried."""
 
