@@ -29,9 +29,10 @@ from jaxmtl.data.reading.texts import (
     plain,
     texts_of,
 )
-from jaxmtl.data.reading.values import read_numbers, read_times
+from jaxmtl.data.reading.values import read_ids, read_numbers, read_times
 from jaxmtl.data.sources import own_log
 from jaxmtl.data.sources.own_log.encoding import read_encoding
+from jaxmtl.types import Field
 
 SCHEMA = """
 name = "t"
@@ -331,6 +332,57 @@ def test_what_is_given_in_python_is_scored_as_from_a_file(tmp_path):
     assert_same_bits(null, bare)
 
 
+STORED = {
+    "lists": [
+        pa.array([["a", "NULL"], [], None, ["b", "a", "c"]], kind)
+        for kind in (
+            pa.list_(pa.string()),
+            pa.large_list(pa.large_string()),
+            pa.list_view(pa.string()),
+            pa.list_(pa.binary()),
+        )
+    ]
+    + [
+        pa.array([["a", "NULL"], [], None, ["b", "a", "c"]]).cast(
+            pa.list_(pa.dictionary(pa.int32(), pa.string()))
+        ),
+        pa.DictionaryArray.from_arrays(
+            pa.array([0, 1, None, 2]), pa.array([["a", "NULL"], [], ["b", "a", "c"]])
+        ),
+        pa.array(["a|NULL", "", None, "b|a|c"], pa.string_view()),
+    ],
+    "single": [
+        pa.RunEndEncodedArray.from_arrays([2, 4], ["7", "8"]),
+        pa.chunked_array([[7], [], [7, 8, 8]]),
+        pa.array([7, 7, 8, 8], pa.decimal32(5, 2)),
+        pa.array([b"7", b"7", b"8", b"8"], pa.binary(1)),
+        pa.ExtensionArray.from_storage(pa.json_(), pa.array(["7", "7", "8", "8"])),
+        np.array([7, 7, 8, 8]),
+        [7, "7", 8.0, b"8".decode()],
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", STORED)
+def test_nesting_and_packing_mean_nothing(kind):
+    slots = {"lists": 3, "single": 1}[kind]
+    found = [
+        read_ids(
+            plain(column, ("NULL",)),
+            Field("a", "a", slots),
+            "|" if slots > 1 else None,
+            ("NULL",),
+        )
+        for column in STORED[kind]
+    ]
+    none = [None] * 3
+    want = (
+        ["7", "7", "8", "8"] if slots == 1 else ["a", *none[1:], *none, *none, *"bac"]
+    )
+    for ids, cut in found:
+        assert (ids.to_pylist(), cut) == (want, 0)
+
+
 # Texts
 
 
@@ -556,9 +608,25 @@ def test_folders_of_folders_are_read_and_named_ones_are_columns(tmp_path):
 def test_a_folder_called_as_a_file_is_a_folder(tmp_path):
     (tmp_path / "log" / "day.csv").mkdir(parents=True)
     write_csv(tmp_path / "log" / "day.csv" / "part-0.csv", make_table(WHOLE))
-    write_csv(tmp_path / "log" / "part-1.csv", make_table(WHOLE).slice(0, 0))
     log = own_log.read(tmp_path / "log", write_schema(tmp_path))
     assert log.counts["read"] == N
+
+
+def test_parts_without_a_row_that_can_be_used_change_nothing(tmp_path):
+    (tmp_path / "log").mkdir()
+    days = [str(DAY + i * HOUR) for i in range(N)]
+    table = make_table(WHOLE, ts=days)
+    write_csv(tmp_path / "log" / "a.csv", table.slice(0, 0))
+    write_parquet(tmp_path / "log" / "b.parquet", table.slice(0, 0))
+    (tmp_path / "log" / "c.jsonl").write_text("")
+    write_csv(tmp_path / "log" / "d.csv", table)
+    (tmp_path / "log" / "e.jsonl").write_text(
+        json.dumps(dict.fromkeys(table.column_names))
+    )
+    log = own_log.read(tmp_path / "log", write_schema(tmp_path))
+    assert log.counts["read"] == N + 1 and log.counts["kept"] == N
+    want = own_log.read(tmp_path / "log" / "d.csv", tmp_path / "schema.toml")
+    assert_same_bits(blocks(log), blocks(want))
 
 
 def test_what_would_be_missed_among_the_parts_is_refused_by_name(tmp_path):

@@ -95,8 +95,12 @@ def plain(column: Any, missing: Sequence[str] = ()) -> pa.Array:
         column = column.cast(pa.string())
     elif _is_any(kind, "binary", "large_binary", "binary_view", "fixed_size_binary"):
         column = _decode(column)
-    elif _is_any(kind, "large_list", "fixed_size_list", "list_view", "large_list_view"):
+    elif _is_any(kind, "decimal32", "decimal64"):
+        column = column.cast(pa.decimal128(kind.precision, kind.scale))
+    elif _is_any(kind, "large_list", "fixed_size_list"):
         return column.cast(pa.list_(kind.value_type))
+    elif _is_any(kind, "list_view", "large_list_view"):  # Arrow 26 casts them wrongly
+        return pa.array(column.to_pylist(), pa.list_(kind.value_type))
     return _without_missing(column, missing)
 
 

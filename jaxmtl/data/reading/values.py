@@ -162,6 +162,8 @@ def read_times(column: pa.Array) -> pa.Array:
         column = canonical(column.cast(pa.string()), "whole")
     if pa.types.is_string(column.type):
         column = _parse(column, TIMES, "a number or a time such as 2026-01-31 12:00:00")
+    if pa.types.is_null(column.type):
+        return column.cast(pa.int64())
     if pa.types.is_date(column.type):
         return column.cast(pa.timestamp("us"))
     if pa.types.is_timestamp(column.type):

@@ -213,6 +213,8 @@ def _unify_texts(columns: Columns, fields: tuple[Field, ...]) -> None:
 
 
 def _join_times(path: Path, column: str, blocks: list[pa.Array]) -> np.ndarray:
+    # One without rows has a type all the same, which says nothing.
+    blocks = [block for block in blocks if len(block)]
     types = {block.type for block in blocks}
     for kinds, wider, safe in WIDER:
         if len(types) > 1 and types <= set(kinds):
