@@ -633,7 +633,7 @@ def test_what_would_be_missed_among_the_parts_is_refused_by_name(tmp_path):
     log = tmp_path / "log"
     (log / "deep").mkdir(parents=True)
     write_csv(log / "part-0.csv", make_table(WHOLE))
-    for name in ("part-1.csv.bz2", "part-1", "deep/part-1.orc"):
+    for name in ("part-1.csv.bz2", "part-1", "deep/x.orc", "part-1.json"):
         (log / name).write_text("rows")
         with pytest.raises(ValueError, match="stands among the parts") as error:
             find_parts(log)

@@ -27,8 +27,9 @@ PARQUET = (".parquet",)
 DELIMITERS = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
 JSON_LINES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 ENDINGS = (*PARQUET, *DELIMITERS, *JSON_LINES)
-BESIDE = (".md", ".txt", ".toml", ".json", ".crc")
-"""Endings of what may stand beside the parts of a log: about it, and no part."""
+BESIDE = (".md", ".txt", ".toml", ".json")
+"""Endings of what may stand beside the parts of a log: about it, and no part, unless
+its name begins as Hadoop and Spark begin those of parts."""
 TABLES = ("_delta_log", ".hoodie")
 """Folders of tables whose files count only where these say so."""
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
@@ -59,7 +60,9 @@ def find_parts(path: Path) -> list[Path]:
     if not parts:
         raise ValueError(f"{path}: no file here ends with one of {', '.join(ENDINGS)}")
     for file in files:
-        if file not in parts and not file.name.lower().endswith(BESIDE):
+        name = file.name.lower()
+        is_beside = name.endswith(BESIDE) and not name.startswith("part-")
+        if file not in parts and not is_beside:
             raise ValueError(
                 f"{file}: stands among the parts of the log, and its name does not end"
                 f" with one of {', '.join(ENDINGS)}; rename it if it is a part, else"
