@@ -552,9 +552,9 @@ def test_quotes_of_a_csv(tmp_path, lines, message):
 def test_quotes_are_found_wherever_a_block_ends(tmp_path):
     from jaxmtl.data.reading.quotes import BadQuote, CheckedQuotes
 
-    good = b'\xef\xbb\xbf"a",b\n"x ""y"" \n z",1\nc"d,"e"\n"f",'
+    good = b'\xef\xbb\xbf"a\n",b\n"x ""y"" \n z",1\nc"d,"e"\n"f",'
     for size, (bad, line) in itertools.product(
-        range(1, 40), [(b"2", 0), (b'"g"h\n', 5), (b'"g', 5)]
+        range(1, 40), [(b"2", 0), (b'"g"h\n', 6), (b'"g', 6)]
     ):
         (tmp_path / "a").write_bytes(good + bad)
         with (tmp_path / "a").open("rb") as file:
