@@ -26,8 +26,8 @@ import pyarrow as pa
 from jaxmtl import bundle, compact, foreign
 from jaxmtl.bundle import Bundle, DamagedBundle
 from jaxmtl.data.encoding import Encoding
-from jaxmtl.data.reading.files import find_parts, read_part
-from jaxmtl.data.reading.values import BadValue
+from jaxmtl.data.reading.files import read_blocks
+from jaxmtl.data.reading.texts import BadValue
 from jaxmtl.types import PADDING
 
 SCHEMA, PROGRAMS = "schema.json", "programs.json"
@@ -129,7 +129,7 @@ class Scorer:
         """Predictions of raw rows.
 
         Args:
-          rows: column -> its values, [n], such as a record batch.
+          rows: column -> its values, [n], such as a record batch or a table.
 
         Returns:
           As `predict`.
@@ -137,7 +137,8 @@ class Scorer:
         Raises:
           ValueError: a column is missing, or a value cannot be used; names it.
         """
-        names = rows.schema.names if isinstance(rows, pa.RecordBatch) else list(rows)
+        tables = pa.RecordBatch, pa.Table
+        names = rows.schema.names if isinstance(rows, tables) else list(rows)
         missing = [name for name in self.encoding.columns if name not in names]
         if missing:
             raise ValueError(
@@ -150,22 +151,18 @@ class Scorer:
         """Predictions of a file's rows, block by block, in its order.
 
         Args:
-          path: of a file that ends with .parquet, .csv, .tsv, .csv.gz or .tsv.gz, or
-            a folder of such parts.
+          path: of a file that ends with one of `files.ENDINGS`, or a folder of such.
 
         Raises:
           ValueError: a file is missing or damaged, lacks a column, or holds a value
             that cannot be used; names the file, the column and the row.
         """
-        for part in find_parts(Path(path)):
-            first = 1
-            for batch in read_part(part, self.encoding.columns, self.encoding.missing):
-                try:
-                    yield self.score(batch)
-                except BadValue as error:
-                    at = "" if error.at is None else f", row {first + error.at}"
-                    raise ValueError(f"{part}{at}, {error}") from error
-                first += batch.num_rows
+        for part, first, batch in read_blocks(Path(path), self.encoding.columns):
+            try:
+                yield self.score(batch)
+            except BadValue as error:
+                at = "" if error.at is None else f", row {first + error.at}"
+                raise ValueError(f"{part}{at}, {error}") from error
 
 
 def load(folder: str | Path, tasks: Sequence[str] | None = None) -> Scorer:

@@ -26,7 +26,7 @@ def example():
     paths = EXAMPLE / "log.csv", EXAMPLE / "schema.toml"
     encoding = read_encoding(*paths, log.schema)
     wanted = encoding.columns | {"time": "split.column"}
-    blocks = read_part(EXAMPLE / "log.csv", wanted, encoding.missing)
+    blocks = read_part(EXAMPLE / "log.csv", wanted)
     return log, encoding, pa.Table.from_batches(blocks).sort_by("time")
 
 

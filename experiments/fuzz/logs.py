@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import decimal
 import gzip
 import hashlib
 import io
 import json
 import struct
 import tomllib
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -107,9 +109,84 @@ def write_table(path: Path, table: dict[str, list]) -> None:
     write_rows(path, [list(table), *zip(*table.values(), strict=True)])
 
 
+def own_stored(n: int = 40) -> pa.Table:
+    """The same log in types that Parquet stores; its values mean what they meant."""
+    table = own_table(n)
+    started = np.datetime64("2026-01-01T00:00:00.123456789", "ns")
+    users = [int(user[1:]) for user in table["user_id"]]
+    ids = pa.array([uuid.UUID(int=user).bytes for user in users], pa.binary(16))
+    columns = {
+        "user_id": pa.ExtensionArray.from_storage(pa.uuid(), ids),
+        "item_id": pa.array(table["item_id"]).dictionary_encode(),
+        "last_item": pa.array(
+            [item or None for item in table["last_item"]], pa.float64()
+        ),
+        "tags": pa.array([text.split("|") for text in table["tags"]]),
+        "price": pa.array(table["price"], pa.float32()),
+        "hour": pa.array(map(decimal.Decimal, table["hour"]), pa.decimal128(9, 2)),
+        "click": pa.array(np.array(table["click"], bool)),
+        "order": pa.array(table["order"], pa.uint8()),
+        "spend": pa.array([str(spend).encode() for spend in table["spend"]]),
+        "ts": pa.array(started + np.array(table["ts"])),
+        "length": pa.array(table["length"], pa.int16()),
+    }
+    return pa.table(columns)
+
+
+def write_json_lines(path: Path, table: dict[str, list]) -> None:
+    """Writes an object a line, without what is empty."""
+    rows = zip(*table.values(), strict=True)
+    lines = (
+        json.dumps({n: v for n, v in zip(table, row, strict=True) if v != ""})
+        for row in rows
+    )
+    path.write_text("\n".join(lines) + "\n")
+
+
 def _write_own_log(name: str, folder: Path) -> None:
     (folder / KEPT).write_text(DESCRIPTION)
     write_table(folder / name, own_table())
+
+
+def _write_own_tsv(folder: Path) -> None:
+    (folder / KEPT).write_text(DESCRIPTION)
+    table = own_table()
+    table["user_id"] = [f'"{user}' for user in table["user_id"]]  # a TSV has no quotes
+    rows = [list(table), *zip(*table.values(), strict=True)]
+    lines = ("\t".join(map(str, row)) for row in rows)
+    (folder / "log.tsv").write_text("\n".join(lines) + "\n")
+
+
+def _write_own_json_lines(folder: Path) -> None:
+    (folder / KEPT).write_text(DESCRIPTION)
+    write_json_lines(folder / "log.jsonl", own_table())
+
+
+def _write_own_stored(folder: Path) -> None:
+    (folder / KEPT).write_text(DESCRIPTION)
+    # Without compression a changed byte is a changed value.
+    pq.write_table(own_stored(), folder / "log.parquet", compression="none")
+
+
+def _write_own_nanoseconds(folder: Path) -> None:
+    (folder / KEPT).write_text(DESCRIPTION)
+    table = own_table()
+    table["ts"] = [f"2026-01-01T00:00:{at:02}.123456789Z" for at in table["ts"]]
+    table["user_id"] = [str(uuid.UUID(int=int(u[1:]))) for u in table["user_id"]]
+    write_table(folder / "log.csv", table)
+
+
+def _write_own_folders(folder: Path) -> None:
+    """Parts in several forms below folders that are called after a column."""
+    (folder / KEPT).write_text(DESCRIPTION)
+    table = own_table()
+    del table["hour"]
+    parts = ("hour=7/part-0.csv.gz", "hour=8/part-0.csv", "hour=9/deep/part-0.jsonl")
+    for number, name in enumerate(parts):
+        path = folder / "log" / name
+        path.parent.mkdir(parents=True)
+        rows = {name: its[number::3] for name, its in table.items()}
+        (write_json_lines if path.suffix == ".jsonl" else write_table)(path, rows)
 
 
 def _write_parquet(folder: Path) -> None:
@@ -134,6 +211,29 @@ def _write_toml_description(folder: Path) -> None:
 def _read_own_log(name: str, folder: Path) -> None:
     log = own_log.read(folder / name, folder / KEPT)
     check_log(log, None if "parquet" in name else count_rows([folder / name], 1))
+
+
+def _read_own_tsv(folder: Path) -> None:
+    log = own_log.read(folder / "log.tsv", folder / KEPT)
+    check_log(log, count_rows([folder / "log.tsv"], 1, quoted=False))
+
+
+def _count_lines(files: Iterable[Path]) -> int:
+    """Lines of JSON: a byte order mark may begin a file, and is no part of one."""
+    contents = (file.read_bytes().removeprefix(b"\xef\xbb\xbf") for file in files)
+    return sum(bool(line.strip()) for text in contents for line in text.split(b"\n"))
+
+
+def _read_own_json_lines(folder: Path) -> None:
+    log = own_log.read(folder / "log.jsonl", folder / KEPT)
+    check_log(log, _count_lines([folder / "log.jsonl"]))
+
+
+def _read_own_folders(folder: Path) -> None:
+    log = own_log.read(folder / "log", folder / KEPT)
+    rows = count_rows([*folder.rglob("*.csv*")], 1)
+    lines = _count_lines(folder.rglob("*.jsonl"))
+    check_log(log, None if rows is None else rows + lines)
 
 
 def encode_example(features: dict[str, list]) -> bytes:
@@ -374,6 +474,13 @@ READERS = {
         for name in ("csv", "csv.gz")
     },
     "own_parquet": Reader(_write_parquet, partial(_read_own_log, "log.parquet")),
+    "own_tsv": Reader(_write_own_tsv, _read_own_tsv),
+    "own_json_lines": Reader(_write_own_json_lines, _read_own_json_lines),
+    "own_stored": Reader(_write_own_stored, partial(_read_own_log, "log.parquet")),
+    "own_nanoseconds": Reader(
+        _write_own_nanoseconds, partial(_read_own_log, "log.csv")
+    ),
+    "own_folders": Reader(_write_own_folders, _read_own_folders),
     "own_toml": Reader(
         _write_toml_description, lambda f: own_log_description.load(f / "schema.toml")
     ),

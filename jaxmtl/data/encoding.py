@@ -3,8 +3,9 @@
 What training did to a log's columns, written down so that it can be done again to
 rows that come later. Two kinds of values are told apart:
 
-- `raw`: those of the log's own files. An id is looked up by its text; a missing value
-  of a single-valued field is an id of its own if training held it often enough.
+- `raw`: those of the log's own files. An id is looked up by its text, the same in
+  every form of file (`texts`); a missing value of a single-valued field is an id of its
+  own if training held it often enough.
 - prepared: where a source keeps no vocabulary (the simulated feed has none to keep),
   a value is the id itself, `1 … size - 1`, and numbers are scaled already.
 
@@ -18,6 +19,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -25,12 +27,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jaxmtl.data.reading.scaling import LARGEST, as_float32
-from jaxmtl.data.reading.values import (
-    WHOLE_NUMBER,
-    BadValue,
-    read_feature,
-    read_ids,
-)
+from jaxmtl.data.reading.texts import BadValue, canonical, kind_of, plain
+from jaxmtl.data.reading.values import read_as, read_feature, read_ids
 from jaxmtl.data.schema_text import MALFORMED, read_schema
 from jaxmtl.types import PADDING, UNKNOWN, Field, Schema
 
@@ -55,7 +53,8 @@ class Encoding:
       texts: vocabulary -> the texts of its ids 1 …; None for prepared ids.
       separators: multi-valued field -> what stands between its values in a CSV cell.
       scales: numeric feature -> its scaling, in the schema's order.
-      missing: texts of a CSV cell that mean "no value", beside the empty one.
+      missing: texts that mean "no value", beside the empty one.
+      kinds: vocabulary -> the kind of its texts; of those left out, as they look.
     """
 
     schema: Schema
@@ -63,6 +62,7 @@ class Encoding:
     separators: Mapping[str, str]
     scales: Mapping[str, Scale]
     missing: tuple[str, ...] = ()
+    kinds: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         sizes = {v.name: v.size for v in self.schema.vocabularies}
@@ -72,6 +72,8 @@ class Encoding:
                     f"vocabulary {name!r} has {len(known)} texts, the schema says"
                     f" {sizes.get(name)} ids, one of them unknown"
                 )
+        looks = {name: kind_of(known) for name, known in (self.texts or {}).items()}
+        object.__setattr__(self, "kinds", looks | dict(self.kinds))
 
     @property
     def columns(self) -> dict[str, str]:
@@ -83,8 +85,8 @@ class Encoding:
         """What a net reads of some rows.
 
         Args:
-          rows: column -> its values, [n]: texts of a CSV file, or the types of a
-            Parquet file; such as a record batch.
+          rows: column -> its values, [n], of any type that a file may store them in,
+            or Python's; such as a record batch.
 
         Returns:
           int32 ids [n, slots] and float32 numbers [n, numerics], as in `Rows`.
@@ -104,7 +106,10 @@ class Encoding:
         separator = self.separators.get(field.name, SEPARATOR)
         separator = separator if field.slots > 1 else None
         try:
-            coded, _ = read_ids(column, field, separator)
+            read = partial(
+                read_ids, field=field, separator=separator, missing=self.missing
+            )
+            coded, _ = read_as(read, plain(column, self.missing))
         except BadValue as error:
             raise _in_column(field.name, error) from error
         rank = self._ranks(field.vocabulary, coded.dictionary)
@@ -115,17 +120,14 @@ class Encoding:
 
     def _ranks(self, vocabulary: str, texts: pa.StringArray) -> np.ndarray:
         """The id of each text, `UNKNOWN` for those that training did not hold."""
-        # 7.0 of a column that has gaps is 7.
-        plain = pc.replace_substring_regex(texts, r"\.0+$", "")
         if self.texts is None:
-            is_id = pc.match_substring_regex(plain, r"^[1-9]\d{0,9}$")
-            ids = pc.if_else(is_id, plain, str(UNKNOWN)).cast(pa.int64())
+            plain_texts = canonical(texts, "whole")
+            is_id = pc.match_substring_regex(plain_texts, r"^[1-9]\d{0,9}$")
+            ids = pc.if_else(is_id, plain_texts, str(UNKNOWN)).cast(pa.int64())
             ids = ids.to_numpy(zero_copy_only=False)
             return np.where(ids < self._sizes[vocabulary], ids, UNKNOWN)
-        known = self.texts[vocabulary]
-        found = pc.index_in(texts, value_set=known)
-        if self._is_whole[vocabulary]:
-            found = pc.coalesce(found, pc.index_in(plain, value_set=known))
+        texts = canonical(texts, self.kinds[vocabulary])
+        found = pc.index_in(texts, value_set=self.texts[vocabulary])
         return pc.add(found, 1).fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
 
     def _missing_id(self, field: Field) -> int:
@@ -137,7 +139,8 @@ class Encoding:
     def _numbers(self, name: str, column: pa.Array) -> np.ndarray:
         scale = self.scales[name]
         try:
-            values = read_feature(column, log=scale.log)
+            column = plain(column, self.missing)
+            values = read_as(partial(read_feature, log=scale.log), column)
         except BadValue as error:
             raise _in_column(name, error) from error
         scaled = (values - scale.mean) / scale.deviation
@@ -146,17 +149,6 @@ class Encoding:
     @functools.cached_property
     def _sizes(self) -> dict[str, int]:
         return {v.name: v.size for v in self.schema.vocabularies}
-
-    @functools.cached_property
-    def _is_whole(self) -> dict[str, bool]:
-        """Of each vocabulary of texts, whether all of them are whole numbers."""
-
-        def is_whole(known: pa.StringArray) -> bool:
-            present = known.filter(pc.not_equal(known, ""))
-            matches = pc.match_substring_regex(present, WHOLE_NUMBER)
-            return bool(len(present)) and pc.all(matches).as_py()
-
-        return {name: is_whole(known) for name, known in self.texts.items()}
 
     def to_json(self) -> str:
         """The encoding as text, for `from_json`."""
@@ -168,6 +160,7 @@ class Encoding:
             "separators": dict(self.separators),
             "numeric": {n: scale._asdict() for n, scale in self.scales.items()},
             "missing": list(self.missing),
+            "kinds": dict(self.kinds),
         }
         return json.dumps(held, indent=1, ensure_ascii=False, allow_nan=False)
 
@@ -187,6 +180,7 @@ class Encoding:
                 dict(raw["separators"]),
                 {name: Scale(**scale) for name, scale in raw["numeric"].items()},
                 tuple(raw["missing"]),
+                dict(raw.get("kinds", {})),
             )
             encoding._check()
         except (*MALFORMED, pa.ArrowException) as error:
@@ -200,7 +194,9 @@ class Encoding:
             raise ValueError(f"texts of {sorted(self.texts)}, not of {sorted(named)}")
         if set(self.scales) != set(self.schema.numeric):
             raise ValueError(f"scales of {sorted(self.scales)}, not of the schema's")
-        for text in (*self.separators.values(), *self.missing):
+        if set(self.kinds) != set(self.texts or ()):
+            raise ValueError(f"kinds of {sorted(self.kinds)}, not of {sorted(named)}")
+        for text in (*self.separators.values(), *self.missing, *self.kinds.values()):
             if not isinstance(text, str):
                 raise ValueError(f"{text!r} is no text")
         if "" in self.separators.values():

@@ -19,6 +19,8 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
+from jaxmtl.data.reading.quotes import BadQuote, CheckedQuotes
+
 BLOCK_BYTES = 1 << 24
 """Of text that is parsed at a time."""
 
@@ -163,9 +165,10 @@ def _parse(
     form: Format,
     header: list[str],
 ) -> Iterator[pa.RecordBatch]:
+    is_csv = form.quoted and form.delimiter == ","
     try:
         yield from csv.open_csv(
-            file,
+            CheckedQuotes(file) if is_csv else file,
             csv.ReadOptions(
                 block_size=BLOCK_BYTES,
                 use_threads=False,  # with them, Arrow does not know the line
@@ -181,6 +184,8 @@ def _parse(
                 include_columns=list(columns),
             ),
         )
+    except BadQuote as error:
+        raise ValueError(f"{path}, {error}") from error
     except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
         found = _FAILURE.search(str(error))
         if found is None:

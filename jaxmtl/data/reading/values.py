@@ -1,57 +1,72 @@
 """One column of one block, as codes, numbers or times.
 
 Ids become codes of an Arrow dictionary of texts. Whole numbers are ids as they
-stand; they never pass through a float.
+stand; they never pass through a float. How a column is stored makes no difference:
+what has the same text is the same id (`texts`), and the same number.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jaxmtl.data.reading.texts import (
+    BadValue,
+    canonical,
+    is_present,
+    plain,
+    refuse,
+    texts_of,
+)
 from jaxmtl.types import Field, Task
 
-EXACT = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}
-"""Below this a float is one whole number; from here on ids run into each other."""
-WHOLE_NUMBER = r"^-?\d+(\.0+)?$"
-"""A text that is an id as a column with gaps may write it: 7 or 7.0."""
 TIMES = (
     pa.int64(),
+    pa.uint64(),
     pa.float64(),
     pa.timestamp("us"),
     pa.timestamp("us", tz="UTC"),
+    pa.timestamp("ns"),
+    pa.timestamp("ns", tz="UTC"),
 )
 """What a text may say about time, in the order in which it is tried."""
 
 
-class BadValue(ValueError):
-    """A value that cannot be used; `at` is its row in the block, where known."""
+def read_as(read: Callable[[pa.Array], Any], column: pa.Array) -> Any:
+    """What a reader makes of a column, [n].
 
-    def __init__(self, message: str, at: int | None = None):
-        super().__init__(message)
-        self.at = at
-
-
-def is_present(column: pa.Array) -> np.ndarray:
-    """bool [n]: neither null nor an empty text nor NaN."""
-    column = _plain(column)
-    present = pc.invert(column.is_null(nan_is_null=True))
-    if pa.types.is_string(column.type):
-        present = pc.and_(present, pc.not_equal(column.fill_null(""), ""))
-    return present.to_numpy(zero_copy_only=False)
+    Raises:
+      BadValue: as the reader, or Arrow refuses a value; knows its row.
+    """
+    try:
+        return read(column)
+    except pa.ArrowException as error:
+        for at in range(len(column)):
+            try:
+                read(column.slice(at, 1))
+            except (BadValue, pa.ArrowException) as its:
+                raise BadValue(str(its), at) from error
+        raise BadValue(str(error)) from error
 
 
 def read_ids(
-    column: pa.Array, field: Field, separator: str | None
+    column: pa.Array,
+    field: Field,
+    separator: str | None,
+    missing: Sequence[str] = (),
 ) -> tuple[pa.DictionaryArray, int]:
     """The ids of a field.
 
     Args:
-      column: [n] texts, whole numbers or truth values; lists of them, or texts
-        with a separator, where the field has several slots.
+      column: [n] texts, whole numbers, truth values or times; lists of them, or
+        texts with a separator, where the field has several slots.
       field: of `column`.
       separator: between the values of one text, if they are many.
+      missing: texts that mean "no value", beside the empty one.
 
     Returns:
       Texts of dictionary type, [n · slots], null where a slot holds no value; and
@@ -60,11 +75,12 @@ def read_ids(
     Raises:
       BadValue: the column's type does not fit the field, or an id is a fraction.
     """
-    column = _plain(column)
-    if separator is not None and pa.types.is_string(column.type):
-        column = pc.split_pattern(column, separator)
+    column = plain(column, missing)
+    is_null = pa.types.is_null(column.type)
+    if separator is not None and not pa.types.is_nested(column.type) and not is_null:
+        column = pc.split_pattern(texts_of(column), separator)
     is_list = pa.types.is_list(column.type)
-    if is_list != (field.slots > 1) and not pa.types.is_null(column.type):
+    if is_list != (field.slots > 1) and not is_null:
         change = (
             "say in slots how many are kept, 2 or more"
             if is_list
@@ -76,7 +92,7 @@ def read_ids(
         return _encode_texts(column), 0
     if not is_list:  # a block without any value
         return _encode_texts(pa.nulls(len(column) * field.slots)), 0
-    return _encode_lists(column, field.slots)
+    return _encode_lists(column, field.slots, missing)
 
 
 def read_numbers(column: pa.Array) -> np.ndarray:
@@ -85,7 +101,7 @@ def read_numbers(column: pa.Array) -> np.ndarray:
     Raises:
       BadValue: a text is no number, or the column holds something else.
     """
-    column = _plain(column)
+    column = plain(column)
     if pa.types.is_string(column.type):
         column = _parse(column, (pa.float64(), pa.bool_()), "a number")
     kinds = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating)
@@ -94,6 +110,9 @@ def read_numbers(column: pa.Array) -> np.ndarray:
         raise BadValue(f"holds values of type {column.type}; expected numbers")
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.uint8())
+    if _is_rounded(column.type):
+        # What its text says, which is not what its bits do: .1 and not .10000000149.
+        column = _numerals(column)
     floats = column.cast(pa.float64(), safe=False).fill_null(np.nan)
     return floats.to_numpy(zero_copy_only=False).copy()
 
@@ -107,9 +126,9 @@ def read_feature(column: pa.Array, log: bool) -> np.ndarray:
     """
     values = read_numbers(column)
     large = np.abs(values) > np.finfo(np.float32).max
-    _refuse(large, values, "numbers must be finite, and no larger than float32 holds")
+    refuse(large, values, "numbers must be finite, and no larger than float32 holds")
     if log:
-        _refuse(values < 0, values, "log needs numbers of 0 or more; leave log out")
+        refuse(values < 0, values, "log needs numbers of 0 or more; leave log out")
         values = np.log1p(values)
     return values
 
@@ -123,8 +142,8 @@ def read_label(column: pa.Array, task: Task) -> np.ndarray:
     values = read_numbers(column)
     if task.kind == "binary":
         wrong = (values != 0) & (values != 1) & ~np.isnan(values)
-        _refuse(wrong, values, "a binary label is 0 or 1, or empty where it is missing")
-    _refuse(
+        refuse(wrong, values, "a binary label is 0 or 1, or empty where it is missing")
+    refuse(
         (values < 0) | (values > task.high),
         values,
         f"expected a label from 0 to high = {task.high:g}; correct it, or raise high",
@@ -133,64 +152,78 @@ def read_label(column: pa.Array, task: Task) -> np.ndarray:
 
 
 def read_times(column: pa.Array) -> pa.Array:
-    """Times as int64, float64 or microseconds, all present.
+    """Times as int64, uint64, float64, micro- or nanoseconds, all present.
 
     Raises:
       BadValue: the column holds something else; names the first such text.
     """
-    column = _plain(column)
+    column = plain(column)
+    if pa.types.is_decimal(column.type):
+        column = canonical(column.cast(pa.string()), "whole")
     if pa.types.is_string(column.type):
         column = _parse(column, TIMES, "a number or a time such as 2026-01-31 12:00:00")
-    if pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):
-        zone = getattr(column.type, "tz", None)
-        return column.cast(pa.timestamp("us", tz=zone and "UTC"), safe=False)
+    if pa.types.is_null(column.type):
+        return column.cast(pa.int64())
+    if pa.types.is_date(column.type):
+        return column.cast(pa.timestamp("us"))
+    if pa.types.is_timestamp(column.type):
+        unit = "ns" if column.type.unit == "ns" else "us"
+        return column.cast(pa.timestamp(unit, tz=column.type.tz and "UTC"))
+    if pa.types.is_uint64(column.type):
+        largest = pc.max(column).as_py() or 0
+        return column if largest >= 2**63 else column.cast(pa.int64())
     if pa.types.is_integer(column.type):
         return column.cast(pa.int64())
     if not pa.types.is_floating(column.type):
         raise BadValue(f"holds values of type {column.type}; expected times or numbers")
     column = column.cast(pa.float64())
     values = column.to_numpy(zero_copy_only=False)
-    _refuse(~np.isfinite(values), values, "a time must be finite")
+    refuse(~np.isfinite(values), values, "a time must be finite")
     return column
 
 
-def _plain(column: pa.Array) -> pa.Array:
-    """The column without the ways of storing texts and lists that mean the same."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    kind = column.type
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+def _is_rounded(kind: pa.DataType) -> bool:
+    return pa.types.is_decimal(kind) or kind in (pa.float16(), pa.float32())
+
+
+def _numerals(column: pa.Array) -> pa.StringArray:
+    """The shortest text of each number that gives it back."""
+    if column.type != pa.float16():
         return column.cast(pa.string())
-    if pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return column.cast(pa.list_(kind.value_type))
-    return column
+    values = column.to_numpy(zero_copy_only=False).astype(np.float16)
+    return pa.array(values.astype(str), mask=~is_present(column))
 
 
 def _encode_texts(column: pa.Array) -> pa.DictionaryArray:
-    """Texts of dictionary type [n], null for no value."""
-    column = _plain(column)
+    """Texts of dictionary type [n], null for no value, of a plain column."""
     present = is_present(column)
-    if pa.types.is_floating(column.type):
-        column = _whole(column, present)
     if not present.all():
         column = pc.if_else(pa.array(present), column, pa.scalar(None, column.type))
     try:
         encoded = column.dictionary_encode()
-        texts = encoded.dictionary.cast(pa.string())
     except pa.ArrowException as error:
         raise BadValue(
             f"holds values of type {column.type}; expected texts or whole numbers"
         ) from error
+    try:
+        texts = texts_of(encoded.dictionary)
+    except BadValue as error:
+        if error.at is None:
+            raise
+        first = pc.index(encoded.indices, error.at)
+        raise BadValue(str(error), first.as_py()) from error
     return pa.DictionaryArray.from_arrays(encoded.indices, texts)
 
 
-def _encode_lists(column: pa.Array, slots: int) -> tuple[pa.DictionaryArray, int]:
+def _encode_lists(
+    column: pa.Array, slots: int, missing: Sequence[str]
+) -> tuple[pa.DictionaryArray, int]:
     """Lists of texts or whole numbers as `read_ids` returns them."""
     # A null list may hide values, which one of the next two functions would see.
     rows, lists = np.flatnonzero(is_present(column)), column.drop_null()
     parent = rows[pc.list_parent_indices(lists).to_numpy()]
     try:
-        values = _encode_texts(pc.list_flatten(lists))
+        values = _encode_texts(plain(pc.list_flatten(lists), missing))
     except BadValue as error:
         at = None if error.at is None else int(parent[error.at])
         raise BadValue(str(error), at) from error
@@ -204,20 +237,6 @@ def _encode_lists(column: pa.Array, slots: int) -> tuple[pa.DictionaryArray, int
     indices = pa.array(found.ravel(), mask=found.ravel() < 0)
     encoded = pa.DictionaryArray.from_arrays(indices, values.dictionary)
     return encoded, int(np.count_nonzero(many > slots))
-
-
-def _whole(column: pa.Array, present: np.ndarray) -> pa.Array:
-    """Floats as the whole numbers that they are: ids of a column that had gaps."""
-    exact = EXACT[column.type]
-    values = np.where(present, column.to_numpy(zero_copy_only=False), 0)
-    wrong = (values != np.floor(values)) | (np.abs(values) >= exact)
-    _refuse(
-        wrong,
-        values,
-        f"an id in a column of type {column.type} must be a whole number below"
-        f" {exact}; write ids as whole numbers or text",
-    )
-    return pa.array(values.astype(np.int64), mask=~present)
 
 
 def _parse(column: pa.Array, kinds: tuple[pa.DataType, ...], expected: str) -> pa.Array:
@@ -243,9 +262,3 @@ def _fits(text: str, kind: pa.DataType) -> bool:
     except pa.ArrowInvalid:
         return False
     return True
-
-
-def _refuse(wrong: np.ndarray, values: np.ndarray, expected: str) -> None:
-    if wrong.any():
-        at = int(np.argmax(wrong))
-        raise BadValue(f"holds {values[at]}; {expected}", at)

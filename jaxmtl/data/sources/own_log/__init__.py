@@ -1,4 +1,4 @@
-"""Your own log: Parquet or CSV files, and a small file that says what they hold.
+"""Your own log: its files, and a small file that says what they hold.
 
     name = "my_shop"
     user = "user_id"                # fields that say who and what a row is about
@@ -11,7 +11,7 @@
     user_id = {}
     item_id = { vocabulary = "item" }
     last_item = { vocabulary = "item" }          # shares ids and embeddings
-    tags = { separator = "|", slots = 5 }        # a Parquet list needs no separator
+    tags = { separator = "|", slots = 5 }        # a list needs no separator
 
     [numeric]
     price = { log = true }
@@ -25,7 +25,9 @@
     by = "time"                     # or "hash" (of a user, say), or "column"
     column = "ts"
 
-`description` lists every key. What the log may hold:
+`description` lists every key. Files are CSV, TSV (which knows no quotes), JSON lines or
+Parquet. Whatever stores a value, it is the same id and number, in preparing and in
+scoring (`jaxmtl.data.reading.texts`). What the log may hold:
 
 - A missing value of a single-valued field is an id of its own, as it may tell
   something; among several values it is an empty slot.
@@ -61,8 +63,9 @@ def read(path: str | Path, schema_path: str | Path) -> Log:
     """Reads a log of your own.
 
     Args:
-      path: a file that ends with .parquet, .csv, .tsv, .csv.gz or .tsv.gz, or a
-        folder of such parts, read in the order of their names.
+      path: a file that ends with one of `files.ENDINGS`, or a folder of such parts
+        and folders, read in the order of their names; what a folder below is called,
+        `day=2026-01-31`, is a column of its parts.
       schema_path: the file that describes it, in TOML or JSON.
 
     Returns:

@@ -14,13 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from jaxmtl.data.reading.files import find_parts, read_part
+from jaxmtl.data.reading.files import read_blocks
+from jaxmtl.data.reading.texts import BadValue, canonical, is_present, kind_of, plain
 from jaxmtl.data.reading.values import (
-    WHOLE_NUMBER,
-    BadValue,
-    is_present,
+    read_as,
     read_feature,
     read_ids,
     read_label,
@@ -29,13 +27,26 @@ from jaxmtl.data.reading.values import (
 from jaxmtl.data.sources.own_log.description import Description
 from jaxmtl.types import Field
 
+_WHOLE = (pa.int64(), pa.uint64())
+_NAIVE, _ZONED = (
+    [pa.timestamp(unit, tz=zone) for unit in ("us", "ns")] for zone in (None, "UTC")
+)
+WIDER = (
+    (_WHOLE, pa.uint64(), True),
+    ((*_WHOLE, pa.float64()), pa.float64(), True),
+    *((moments, moments[1], True) for moments in (_NAIVE, _ZONED)),
+    *((moments, moments[0], False) for moments in (_NAIVE, _ZONED)),
+)
+"""Types of times that may stand beside each other, the type that holds them all, and
+whether it must hold them exactly: years that nanoseconds do not reach need not be."""
+
 
 class Coded(NamedTuple):
     """A categorical column.
 
     Attributes:
       codes: int32 [n, slots], indices into `texts`; -1 = no value.
-      texts: the distinct values, in no particular order.
+      texts: the values, in no particular order; one may stand twice.
     """
 
     codes: np.ndarray
@@ -50,10 +61,11 @@ class Columns(NamedTuple):
       numeric: name -> float64 [n], NaN = missing.
       labels: task -> float32 [n], NaN = missing.
       extras: name -> float64 [n].
-      time: [n] int64 or float64, only its order matters; None unless the log is
+      time: [n] int64, uint64 or float64, only its order matters; None unless the log is
         split by time.
       counts: rows `read`, `kept` and `dropped: no <column>`.
       cut: field -> rows with more values than it has slots, where there are any.
+      kinds: vocabulary -> the kind of its texts (`kind_of`).
     """
 
     ids: dict[str, Coded]
@@ -63,6 +75,7 @@ class Columns(NamedTuple):
     time: np.ndarray | None
     counts: dict[str, int]
     cut: dict[str, int]
+    kinds: dict[str, str]
 
 
 def read_columns(path: Path, description: Description) -> Columns:
@@ -85,7 +98,7 @@ def read_columns(path: Path, description: Description) -> Columns:
             blocks[key].append(_convert(block, key.column, convert))
     if not counts["kept"]:
         raise ValueError(f"{path} holds no row that can be used: {counts}")
-    found = Columns({}, {}, {}, {}, time=None, counts=counts, cut={})
+    found = Columns({}, {}, {}, {}, time=None, counts=counts, cut={}, kinds={})
     slots = {field.name: field.slots for field in description.fields}
     for key in converters:
         its_blocks = blocks.pop(key)  # lest every column be held twice
@@ -98,6 +111,7 @@ def read_columns(path: Path, description: Description) -> Columns:
             found = found._replace(time=_join_times(path, key.column, its_blocks))
         else:
             getattr(found, key.part)[key.name] = np.concatenate(its_blocks)
+    _unify_texts(found, description.fields)
     return found
 
 
@@ -126,7 +140,9 @@ def _converters(description: Description) -> dict[_Key, Callable[[pa.Array], Any
         fields.append(Field(split.column, split.column))
     for field in fields:
         separator = description.separators.get(field.name)
-        read = partial(read_ids, field=field, separator=separator)
+        read = partial(
+            read_ids, field=field, separator=separator, missing=description.missing
+        )
         converters[_Key("ids", field.name, field.name)] = read
     for name in description.numeric:
         read = partial(read_feature, log=name in description.logs)
@@ -145,26 +161,31 @@ def _usable_blocks(
     path: Path, description: Description, counts: dict[str, int]
 ) -> Iterator[_Block]:
     """Blocks without the rows that lack what every row must have; counts them."""
-    for part in find_parts(path):
-        first = 1
-        for batch in read_part(part, description.columns, description.missing):
-            rows = np.arange(first, first + batch.num_rows)
-            first += batch.num_rows
-            counts["read"] += batch.num_rows
-            for name in description.needed:
-                present = is_present(batch[name])
-                if not present.all():
-                    batch, rows = batch.filter(pa.array(present)), rows[present]
-                    reason = f"dropped: no {name}"
-                    dropped = int(np.count_nonzero(~present))
-                    counts[reason] = counts.get(reason, 0) + dropped
-            counts["kept"] += batch.num_rows
-            yield _Block(part, batch, rows)
+    for part, first, batch in read_blocks(path, description.columns):
+        rows = np.arange(first, first + batch.num_rows)
+        counts["read"] += batch.num_rows
+        block = _plain(_Block(part, batch, rows), description.missing)
+        for name in description.needed:
+            present = is_present(block.batch[name])
+            if not present.all():
+                reason = f"dropped: no {name}"
+                dropped = int(np.count_nonzero(~present))
+                counts[reason] = counts.get(reason, 0) + dropped
+                kept = block.batch.filter(pa.array(present))
+                block = _Block(part, kept, block.rows[present])
+        counts["kept"] += block.batch.num_rows
+        yield block
+
+
+def _plain(block: _Block, missing: tuple[str, ...]) -> _Block:
+    names = block.batch.schema.names
+    columns = [_convert(block, name, partial(plain, missing=missing)) for name in names]
+    return block._replace(batch=pa.RecordBatch.from_arrays(columns, names))
 
 
 def _convert(block: _Block, column: str, convert: Callable[[pa.Array], Any]) -> Any:
     try:
-        return convert(block.batch[column])
+        return read_as(convert, block.batch[column])
     except BadValue as error:
         row = "" if error.at is None else f", row {block.rows[error.at]}"
         raise ValueError(f"{block.part}{row}, column {column!r}: {error}") from error
@@ -173,22 +194,39 @@ def _convert(block: _Block, column: str, convert: Callable[[pa.Array], Any]) -> 
 def _join_ids(blocks: tuple[pa.DictionaryArray, ...], slots: int) -> Coded:
     chunks = pa.chunked_array(blocks).unify_dictionaries().chunks
     codes = [chunk.indices.fill_null(-1).to_numpy() for chunk in chunks]
-    texts = chunks[0].dictionary
-    # A column of whole numbers with gaps is written as floats by some tools, in
-    # the blocks or files that have the gaps: 7.0 there is the 7 of the others.
-    if pc.all(pc.match_substring_regex(texts, WHOLE_NUMBER)).as_py():
-        texts = pc.replace_substring_regex(texts, r"\.0+$", "")
-    return Coded(np.concatenate(codes).reshape(-1, slots), texts)
+    return Coded(np.concatenate(codes).reshape(-1, slots), chunks[0].dictionary)
+
+
+def _unify_texts(columns: Columns, fields: tuple[Field, ...]) -> None:
+    """Gives texts of one vocabulary that say the same one text."""
+    groups: dict[str | None, list[str]] = {}
+    vocabularies = {field.name: field.vocabulary for field in fields}
+    for name in columns.ids:  # None: of the column to split by
+        groups.setdefault(vocabularies.get(name), []).append(name)
+    for vocabulary, names in groups.items():
+        texts = [columns.ids[name].texts for name in names]
+        kind = kind_of(pa.concat_arrays(texts))
+        if vocabulary is not None:
+            columns.kinds[vocabulary] = kind
+        for name, its in zip(names, texts, strict=True):
+            columns.ids[name] = columns.ids[name]._replace(texts=canonical(its, kind))
 
 
 def _join_times(path: Path, column: str, blocks: list[pa.Array]) -> np.ndarray:
-    kinds = {block.type for block in blocks}
-    if kinds == {pa.int64(), pa.float64()}:
-        blocks = [block.cast(pa.float64()) for block in blocks]
-    elif len(kinds) > 1:
+    # One without rows has a type all the same, which says nothing.
+    blocks = [block for block in blocks if len(block)]
+    types = {block.type for block in blocks}
+    for kinds, wider, safe in WIDER:
+        if len(types) > 1 and types <= set(kinds):
+            try:
+                blocks = [block.cast(wider, safe=safe) for block in blocks]
+            except pa.ArrowInvalid:  # it does not hold them all
+                continue
+            types = {wider}
+    if len(types) > 1:
         raise ValueError(
             f"{path}, column {column!r}: mixes times of the types"
-            f" {', '.join(sorted(map(str, kinds)))}; write all the same way"
+            f" {', '.join(sorted(map(str, types)))}; write all the same way"
         )
     times = pa.chunked_array(blocks).combine_chunks()
     if pa.types.is_timestamp(times.type):

@@ -91,7 +91,7 @@ class Description:
       tasks: label columns.
       split: into train, validation and test.
       duration: column of an item's length in seconds, or None.
-      missing: texts of a CSV file that mean "no value", beside the empty one.
+      missing: texts that mean "no value", beside the empty one, in every column.
       min_count: how often training must hold an id for it to be known. With 1 no
         training row would hold the unknown id, and nothing be learned about it.
     """

@@ -50,6 +50,10 @@ def read_encoding(
                 for name in schema.numeric
             },
             description.missing,
+            {
+                vocabulary.name: columns.kinds[vocabulary.name]
+                for vocabulary in schema.vocabularies
+            },
         )
     except (ValueError, KeyError) as error:
         raise ValueError(
