@@ -119,4 +119,4 @@ def _sync(file) -> None:
 def digest(path: Path) -> str:
     """SHA-256 of a file's content."""
     with path.open("rb") as file:
-        return hashlib.filedigest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
