@@ -78,10 +78,21 @@ def test_what_lies_beside_the_parts_and_is_not_read_changes_nothing(cache, parts
         lambda parts: (parts / "b.csv").write_bytes(
             (parts / "b.csv").read_bytes().replace(b"1", b"2", 1)
         ),
+        # Its rows may be the same; that its bytes are is what is known of a file.
+        lambda parts: (parts / "b.csv").write_bytes(
+            (parts / "b.csv").read_bytes().replace(b"\n", b"\r\n")
+        ),
         lambda parts: (parts / "b.csv").rename(parts / "0.csv"),
         lambda parts: (parts / "b.csv").rename(parts / "b.tsv"),
     ],
-    ids=["added", "removed", "edited", "in another order", "read otherwise"],
+    ids=[
+        "added",
+        "removed",
+        "edited",
+        "line ends",
+        "in another order",
+        "read otherwise",
+    ],
 )
 def test_other_parts_are_another_log(cache, parts, change):
     before = fingerprint(cache, path=parts)
