@@ -86,7 +86,13 @@ def code(*modules: str) -> str:
 
     Args:
       modules: their full names.
+
+    Raises:
+      ModuleNotFoundError: one of them is not there, and would be left out in silence.
     """
+    for name in modules:
+        if _module_file(name) is None:
+            raise ModuleNotFoundError(f"{name}: no module of this project")
     found: dict[str, str] = {}
     waiting = list(modules)
     while waiting:

@@ -95,6 +95,11 @@ def test_what_runs_is_code_that_of_imported_modules_too(code_of):
     assert code_of(TEXT, "x = 1") == code_of(TEXT, "x = 2")
 
 
+def test_code_that_is_not_there_is_not_left_out_in_silence():
+    with pytest.raises(ModuleNotFoundError, match=r"sources\.corner_shop"):
+        fingerprints.code(*fingerprints.reads("corner_shop"))
+
+
 def test_what_trains_is_covered_and_what_reports_is_not(monkeypatch):
     seen, find = [], fingerprints._module_file
     monkeypatch.setattr(
