@@ -8,8 +8,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import tyro
 
@@ -372,23 +373,54 @@ class Config:
 
 
 def as_json(config: Config) -> dict:
-    """The configuration as plain JSON values."""
+    """The configuration as plain JSON values: all that numbers depend on.
 
-    def plain(value):
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, (tuple, list)):
-            return [plain(item) for item in value]
-        return str(value) if isinstance(value, Path) else value
-
-    result = plain(dataclasses.asdict(config))
+    Places are left out: what lies there has a fingerprint.
+    """
+    result = _plain(config)
     for name in ("checkpoint", "mesh", "resume", "on_nonfinite"):
         del result[name]  # how a run goes, and not what is trained
-    for name in ("cache", "allow_leaks"):
-        del result["data"][name]  # they change no number
+    del result["data"]["allow_leaks"]  # it changes no number
+    for name, log in {"feed": "video_feed", "ali_ccp": "ali_ccp"}.items():
+        if config.data.name != log:
+            del result["data"][name]  # of another log
     model, kind = result["model"], config.model.architecture
     for field in dataclasses.fields(ModelConfig):
         is_section = hasattr(getattr(config.model, field.name), "name")
         if is_section and field.name != kind:
             del model[field.name]  # of another architecture
     return result
+
+
+def paths_of(config: Config) -> dict[str, str]:
+    """Dotted names of the settings that say where something lies -> where, absolute."""
+    return {name: str(path.absolute()) for name, path in _paths(config, "")}
+
+
+def _paths(section: Any, at: str) -> Iterator[tuple[str, Path]]:
+    hints = get_type_hints(type(section))
+    for field in dataclasses.fields(section):
+        value = getattr(section, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _paths(value, f"{at}{field.name}.")
+        elif _is_place(hints[field.name]) and value is not None:
+            yield f"{at}{field.name}", Path(value)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        hints = get_type_hints(type(value))
+        return {
+            field.name: _plain(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if not _is_place(hints[field.name])
+        }
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _is_place(hint: Any) -> bool:
+    return Path in (hint, *get_args(hint))

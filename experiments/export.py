@@ -29,9 +29,10 @@ import tyro
 
 from experiments import sources
 from experiments.config import Config, DataConfig, default_cache
+from experiments.running import joint
 from experiments.running.joint import find_checkpoint, setup_of
-from experiments.running.workdir import read_arrays, read_json
-from jaxmtl import bundle, checkpoint, console, distributed, places, serving
+from experiments.running.workdir import CONFIG, PLACES, read_json
+from jaxmtl import bundle, console, distributed, places, serving
 from jaxmtl.data.encoding import SEPARATOR, Encoding, prepared
 from jaxmtl.data.sources.own_log.encoding import read_encoding
 from jaxmtl.data.store import Dataset
@@ -54,6 +55,8 @@ class Options:
       run: work directory of a run of one row, or a row's folder in it.
       out: the folder to write; new, or empty.
       seed: whose training.
+      log: file or folder of the log, if it no longer lies where it was.
+      schema: likewise, the file that describes it.
       cache: folder of prepared data sets.
       platforms: that the programs can be run on.
       onnx: whether to write model.onnx too, for servers that run no JAX.
@@ -62,6 +65,8 @@ class Options:
     run: tyro.conf.Positional[Path]
     out: Path
     seed: int = 0
+    log: Path | None = None
+    schema: Path | None = None
     cache: Path = dataclasses.field(default_factory=default_cache)
     platforms: tuple[str, ...] = PLATFORMS
     onnx: bool = False
@@ -78,19 +83,54 @@ class Trained(typing.NamedTuple):
     predictions: dict[str, np.ndarray]
 
 
-def read(run: Path, seed: int, cache: Path) -> Trained:
+def read(options: Options) -> Trained:
     """What a row of a run learned with one seed.
 
     Raises:
       ValueError: there is no such row or seed, the run is of another version of this
-        code, or its files are damaged.
+        code, its log has changed since, or its files are damaged.
     """
-    row = find_checkpoint(run, seed).parent.parent
-    held = read_json(row.parent.parent / "config.json")
-    config = config_from_json(held["data"], held["rows"][row.name], cache)
+    row = find_checkpoint(options.run, options.seed, "RUN").parent.parent
+    path = row.parent.parent / CONFIG
+    held = read_json(path)
+    config = config_from_json(held["data"], held["rows"][row.name], options.cache)
+    if PLACES not in held:
+        raise ValueError(
+            f"{path} is of an earlier version, which told logs apart in another way;"
+            " export with the version that trained, or train again"
+        )
+    config = dataclasses.replace(config, data=_found(config.data, held, options))
+    check_log(config.data, held["data"]["fingerprint"])
     # Training judged the log, and its settings do not tell which leaks it allowed.
     data = sources.load(config.data, say=lambda text: None, check_leaks=False)
-    return restore(row, seed, config, data)
+    return restore(row, options.seed, config, data)
+
+
+def check_log(config: DataConfig, fingerprint: str) -> None:
+    """Raises ValueError where a log is not, or no longer, that of a fingerprint."""
+    if sources.fingerprint(config) != fingerprint:
+        files = [str(p) for p in (config.path, config.schema) if p is not None]
+        raise ValueError(
+            f"the log is not the one that was trained on: {' or '.join(files)} holds"
+            " something else than then. Put back what was there, give where it lies"
+            " with --log and --schema, or train again"
+        )
+
+
+def _found(config: DataConfig, held: dict, options: Options) -> DataConfig:
+    """The log where it was, or where it is said to be now."""
+    was = held[PLACES]
+    given = {"path": ("--log", options.log), "schema": ("--schema", options.schema)}
+    found = {}
+    for name, (option, place) in given.items():
+        kept = was.get(f"data.{name}")
+        if place is None and kept is not None and not Path(kept).exists():
+            raise ValueError(
+                f"{kept}, which was trained on, is no longer there; give where it lies"
+                f" now with {option}"
+            )
+        found[name] = place if place is not None else kept and Path(kept)
+    return dataclasses.replace(config, **found)
 
 
 def restore(row: Path, seed: int, config: Config, data: Dataset) -> Trained:
@@ -101,8 +141,8 @@ def restore(row: Path, seed: int, config: Config, data: Dataset) -> Trained:
     """
     folder = row / f"seed{seed}"
     setup = setup_of(config, data)
-    snapshot, masks = checkpoint.restore(folder / "checkpoint", setup)
-    predictions = read_arrays(folder / "predictions.npz")
+    snapshot, masks = joint.restore(folder, setup)
+    predictions = joint.read_predictions(folder)
     return Trained(config, data, setup, snapshot, masks, predictions)
 
 
@@ -143,7 +183,9 @@ def encoding_of(trained: Trained) -> Encoding:
     """How raw rows of a row's log are encoded."""
     source, schema = trained.config.data, trained.setup.schema
     if source.name == "own_log":
-        return read_encoding(source.path, source.schema, schema)
+        encoding = read_encoding(source.path, source.schema, schema)
+        check_log(source, trained.data.fingerprint)  # still, after it was read
+        return encoding
     return prepared(schema)
 
 
@@ -240,7 +282,7 @@ def run(options: Options) -> str:
     if options.onnx:
         find_converter()
     distributed.check_devices()
-    trained = read(options.run, options.seed, options.cache)
+    trained = read(options)
     encoding = encoding_of(trained)
     made = (trained.setup, trained.snapshot, trained.masks, encoding)
     export(options.out, *made, platforms=options.platforms)

@@ -93,7 +93,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     paths = parser.parse_args(argv).runs
     try:
-        runs = {f"{p.name} ({_log(p)})": read(p) for p in paths}
+        paths = list({path.resolve(): path for path in paths}.values())
+        is_plain = len({path.name for path in paths}) == len(paths)
+        names = [path.name if is_plain else str(path) for path in paths]
+        runs = {
+            f"{name} ({_log(path)})": read(path)
+            for name, path in zip(names, paths, strict=True)
+        }
         found = compare(runs)
         if not found:
             raise ValueError(

@@ -19,14 +19,14 @@ from typing import Annotated
 
 import tyro
 
-from experiments import ablation, sizes, sources, tables
+from experiments import ablation, fingerprints, sizes, sources, tables
 from experiments.ablation import Ablation, Preset
-from experiments.config import Config, as_json
+from experiments.config import Config, as_json, paths_of
 from experiments.figures import own_style
 from experiments.report import reporting
 from experiments.running import crew, hosts, joint, stopping
 from experiments.running.monitor import Monitor
-from experiments.running.workdir import claim
+from experiments.running.workdir import PLACES, claim
 from experiments.setup import check_trainable
 from experiments.tuning import tuned
 from jaxmtl import console, places
@@ -244,8 +244,8 @@ def _describe(
 ) -> dict:
     """What `config.json` holds; the rows differ in everything but their data.
 
-    Of rows that start from an earlier run also what that was, since its path may come
-    to hold another.
+    Also what computes, and where things lie, which is not compared; of rows that start
+    from an earlier run what that was, since its path may come to hold another.
     """
     rows = {row.module: as_json(row.config) for row in ablations}
     for settings in rows.values():
@@ -253,7 +253,13 @@ def _describe(
     source = as_json(config)["data"] | {"fingerprint": data.fingerprint}
     starts = {row.module: row.config.training.init_from for row in ablations}
     known = {m: joint.started_from(run) for m, run in starts.items() if run is not None}
-    described = {"name": name, "data": source, "rows": rows}
+    described = {
+        "name": name,
+        "data": source,
+        "rows": rows,
+        "software": fingerprints.software(config.data.name),
+        PLACES: paths_of(config),
+    }
     return described | ({"started_from": known} if known else {})
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any, NamedTuple
 
-import jaxmtl.data
-from experiments import views
+from experiments import fingerprints, views
 from experiments.config import DataConfig
 from experiments.running import scores
 from jaxmtl.data import leakage
 from jaxmtl.data.log import Log
+from jaxmtl.data.reading.files import find_parts
 from jaxmtl.data.sources import (
     ali_ccp,
     aliexpress,
@@ -26,8 +26,9 @@ from jaxmtl.data.sources import (
     own_log,
     video_feed,
 )
-from jaxmtl.data.sources.complete_journey.tables import find_data
-from jaxmtl.data.store import Dataset, prepare
+from jaxmtl.data.sources.complete_journey.tables import TABLES, find_data
+from jaxmtl.data.sources.own_log import description
+from jaxmtl.data.store import Dataset, fingerprint_of, prepare
 
 PUBLIC: dict[str, ModuleType] = {
     "aliexpress": aliexpress,
@@ -37,8 +38,19 @@ PUBLIC: dict[str, ModuleType] = {
     "movielens": movielens,
 }
 """Logs that are read from their files alone."""
-WHOLE = 2**30
-"""Bytes: what is longer is not read whole just to see whether it has changed."""
+
+
+class Source(NamedTuple):
+    """A log that is there to be read.
+
+    Attributes:
+      identity: all that its rows depend on, beside code: its settings, and what the
+        files hold that are read.
+      read: reads it.
+    """
+
+    identity: dict[str, Any]
+    read: Callable[[], Log]
 
 
 def load(
@@ -49,8 +61,8 @@ def load(
 ) -> Dataset:
     """Prepares a log, or opens it where that was done before; checks it for leaks.
 
-    What identifies a prepared set are its settings, the checksums of the files
-    read and the code that reads them: no stale set is ever opened.
+    A prepared set is opened for the same settings, content of the files read and code
+    that reads them: no stale one ever is.
 
     Args:
       config: of the log.
@@ -59,13 +71,20 @@ def load(
         training that has been made of the log did so, and knew what was allowed.
 
     Raises:
-      ValueError: the log is missing, damaged or breaks its schema, names of tasks
-        would be mistaken for each other, a feature is a label in disguise, or the
-        view asks for what the log has not.
+      ValueError: the log is missing, damaged, breaks its schema or is being written,
+        names of tasks would be mistaken for each other, a feature is a label in
+        disguise, or the view asks for what the log has not.
     """
-    code = _code(Path(jaxmtl.data.__file__).parent)
-    identity, read = _source(config)
-    data = prepare(config.name, {"code": code, **identity}, read, config.cache, say)
+    source = find(config)
+    data = prepare(
+        config.name,
+        source.identity,
+        source.read,
+        config.cache,
+        say,
+        code=fingerprints.code(*fingerprints.reads(config.name)),
+        find_again=lambda: find(config).identity,
+    )
     scores.check_names(data.schema)
     if check_leaks:
         train = data.splits["train"]
@@ -74,21 +93,38 @@ def load(
     return views.apply(data, config.view)
 
 
-def _source(config: DataConfig) -> tuple[dict, Callable[[], Log]]:
-    """What identifies a log, and what reads it."""
-    path = config.path
-    if config.name == "video_feed":
+def fingerprint(config: DataConfig) -> str:
+    """What `load` would give the log, of which nothing is prepared for it.
+
+    Raises:
+      ValueError: the log is missing, or its description is none.
+    """
+    log = fingerprint_of(config.name, find(config).identity)
+    return views.fingerprint(log, config.view)
+
+
+def find(config: DataConfig) -> Source:
+    """The files of a log and its settings.
+
+    Raises:
+      ValueError: a file is missing, or the description of the log is none.
+    """
+    path, name = config.path, config.name
+    if name == "video_feed":
         feed = dataclasses.asdict(config.feed)
-        return {"feed": feed}, lambda: video_feed.read(config.feed)
-    if config.name == "complete_journey":
+        return Source({"feed": feed}, lambda: video_feed.read(config.feed))
+
+    def held(files: Iterable[Path], folder: Path | None = None) -> dict[str, Any]:
+        memory = config.cache / "checksums"
+        return {"files": fingerprints.files(files, memory, folder)}
+
+    if name == "complete_journey":
         folder = find_data(path)
-        return {"files": _checksums(_inside(folder))}, lambda: complete_journey.read(
-            folder
-        )
-    if config.name in PUBLIC:
-        module = PUBLIC[config.name]
-        files = _checksums(module.find_files(path))
-        return {"files": files}, lambda: module.read(path)
+        files = filter(Path.is_file, (folder / f"{table}.parquet" for table in TABLES))
+        return Source(held(files), lambda: complete_journey.read(folder))
+    if name in PUBLIC:
+        module = PUBLIC[name]
+        return Source(held(module.find_files(path)), lambda: module.read(path))
     if path is None:
         wanted = {
             "ali_ccp": "the folder of its four raw files, sample_skeleton_train.csv and"
@@ -97,54 +133,33 @@ def _source(config: DataConfig) -> tuple[dict, Callable[[], Log]]:
             " repository",
             "own_log": "a CSV or Parquet file, or a folder of such",
         }
-        raise ValueError(
-            f"--data.name {config.name} needs --data.path: {wanted[config.name]}"
-        )
-    files = {"files": _checksums(_inside(path))}
-    if config.name == "ali_ccp":
+        raise ValueError(f"--data.name {name} needs --data.path: {wanted[name]}")
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or folder")
+    if name == "ali_ccp":
         options = {"options": dataclasses.asdict(config.ali_ccp)}
-        return files | options, lambda: ali_ccp.read(path, config.ali_ccp)
-    if config.name == "lt4rec_sample":
-        return files, lambda: lt4rec_sample.read(path)
+        read = lambda: ali_ccp.read(path, config.ali_ccp)
+        return Source(held(ali_ccp.files_of(path)) | options, read)
+    if name == "lt4rec_sample":
+        parts = lt4rec_sample.find_parts(path)
+        return Source(held(parts), lambda: lt4rec_sample.read(path))
     if config.schema is None:
         raise ValueError(
             "--data.name own_log needs --data.schema: a TOML or JSON file that"
             " describes the log; examples/own_log/schema.toml is one"
         )
-    described = {"schema": _checksums(_inside(config.schema))}
-    return files | described, lambda: own_log.read(path, config.schema)
+    described = {"schema": _plain(description.load(config.schema))}
+    read = lambda: own_log.read(path, config.schema)
+    return Source(held(find_parts(path), path) | described, read)
 
 
-def _inside(path: Path) -> list[Path]:
-    if not path.exists():
-        raise ValueError(f"{path}: no such file or folder")
-    files = [path] if path.is_file() else sorted(path.iterdir())
-    return [file for file in files if file.is_file()]
-
-
-def _code(package: Path) -> dict[str, str]:
-    """Checksums of a package's modules, by their paths inside it."""
-    modules = sorted(package.rglob("*.py"))
-    return {p.relative_to(package).as_posix(): _checksum(p) for p in modules}
-
-
-def _checksums(files: Iterable[Path]) -> dict[str, str]:
-    return {path.name: _checksum(path) for path in sorted(files)}
-
-
-def _checksum(path: Path) -> str:
-    """SHA-256 of a file; of a very long one, of its length, ends and time of change.
-
-    So an edit in the middle of a long file is seen, and one that is copied or touched
-    is prepared again, which costs time but never opens a stale set.
-    """
-    about = path.stat()
-    size = about.st_size
-    with path.open("rb") as file:
-        if size <= WHOLE:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        digest = hashlib.sha256(f"{size} {about.st_mtime_ns}".encode())
-        for start in (0, size - WHOLE // 64):
-            file.seek(start)
-            digest.update(file.read(WHOLE // 64))
-        return digest.hexdigest()
+def _plain(value: Any) -> Any:
+    """A description as JSON: what it says, however it is written."""
+    if dataclasses.is_dataclass(value):
+        fields = dataclasses.fields(value)
+        return {f.name: _plain(getattr(value, f.name)) for f in fields}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -26,7 +26,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments import ablation, run, sizes, sources
+from experiments import ablation, fingerprints, run, sizes, sources
 from experiments.ablation import Ablation, Preset
 from experiments.config import Config, DataConfig, as_json
 from experiments.rendering import grid
@@ -274,6 +274,7 @@ def _describe(
             start = row.config.training.init_from
             if start is not None:
                 settings["started_from"] = joint.started_from(start)
+            settings["software"] = fingerprints.software(row.config.data.name)
             at[anchor] = settings
         searched = {name: d._asdict() for name, d in job.dimensions.items()}
         rows[job.module] = {"searched": searched, "anchors": at}

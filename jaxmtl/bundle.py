@@ -132,8 +132,16 @@ def read(folder: Path) -> Bundle:
 
 
 def seal(folder: Path) -> None:
-    """Writes the manifest of all files of a folder; again, where some were added."""
-    paths = [path for path in sorted(folder.iterdir()) if path.name != MANIFEST]
+    """Writes the manifest of all files of a folder; again, where some were added.
+
+    Hidden ones are others': a desktop or a file system puts them there, and takes them
+    away again.
+    """
+    paths = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.name != MANIFEST and path.name[0] != "."
+    ]
     files = {path.name: _sha256(path) for path in paths}
     text = json.dumps({"format": FORMAT, "files": files}, indent=1)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")

@@ -25,7 +25,7 @@ _turn = threading.Lock()
 two at a time take each other's signals."""
 
 
-def save(folder: Path, snapshot: Snapshot, task_masks: dict[str, Mask | None]) -> None:
+def save(folder: Path, snapshot: Snapshot, task_masks: dict[str, Mask | None]) -> str:
     """Writes a snapshot and its masks; replaces what the folder held.
 
     Orbax writes under a temporary name and renames, so the folder is whole. A task
@@ -36,9 +36,10 @@ def save(folder: Path, snapshot: Snapshot, task_masks: dict[str, Mask | None]) -
       folder: where.
       snapshot: of one device, or made `table_shards.portable`.
       task_masks: task -> mask.
+
+    Returns:
+      A digest of all that was written, by which `restore` knows it again.
     """
-    if not distributed.is_first():
-        return
     task_masks = {
         task: masks.full(snapshot.net, task) if mask is None else mask
         for task, mask in task_masks.items()
@@ -46,18 +47,31 @@ def save(folder: Path, snapshot: Snapshot, task_masks: dict[str, Mask | None]) -
     tree = {"tables": snapshot.tables, "net": snapshot.net, "masks": task_masks}
     # What lies on a device, Orbax takes to be shared by all processes.
     tree = jax.tree.map(np.asarray, tree)
+    sha256 = _sha256(tree)
+    digest = sha256.tobytes().hex()
+    if not distributed.is_first():
+        return digest
     for left in folder.parent.glob(f"{folder.name}.orbax-checkpoint-tmp*"):
         shutil.rmtree(left)  # by a run that was killed here
     with _turn, _checkpointer() as checkpointer:
-        saved = {"tree": tree, "sha256": _sha256(tree)}
+        saved = {"tree": tree, "sha256": sha256}
         checkpointer.save(folder.absolute(), saved, force=True)
+    return digest
 
 
-def restore(folder: Path, setup: Setup) -> tuple[Snapshot, dict[str, Mask]]:
+def restore(
+    folder: Path, setup: Setup, digest: str | None = None
+) -> tuple[Snapshot, dict[str, Mask]]:
     """Reads what `save` wrote for a net of this setup, onto the setup's devices.
 
+    Args:
+      folder: of the checkpoint.
+      setup: of the training.
+      digest: what `save` returned, to be sure that it is this checkpoint.
+
     Raises:
-      ValueError: the folder is missing, damaged or of another architecture.
+      ValueError: the folder is missing, damaged, of another architecture or another
+        checkpoint.
     """
     plain = dataclasses.replace(setup, mesh=None)
     state = jax.eval_shape(make_init(plain), jax.random.key(0))
@@ -85,6 +99,11 @@ def restore(folder: Path, setup: Setup) -> tuple[Snapshot, dict[str, Mask]]:
         raise ValueError(
             f"checkpoint {folder} is damaged: its arrays are not those that were saved;"
             " delete it and train again"
+        )
+    if digest is not None and np.asarray(saved["sha256"]).tobytes().hex() != digest:
+        raise ValueError(
+            f"checkpoint {folder} is not the one that this training left, but another"
+            " one's; put back what was there, or delete it and train again"
         )
     snapshot = Snapshot(tree["tables"], tree["net"])
     task_masks = jax.tree.map(jnp.asarray, tree["masks"])

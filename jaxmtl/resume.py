@@ -72,12 +72,18 @@ class Folder:
         return time.monotonic() - self._started
 
     def restore(self) -> Progress | None:
-        """The newest progress that is whole; None where there is none."""
+        """The newest progress that is whole; None where there is none.
+
+        Raises:
+          sealed.Unreadable: the system refuses to read it.
+        """
         versions = self._versions()
         while versions:
             path = self._path(versions.pop())
             try:
                 return self._read(path)
+            except sealed.Unreadable:
+                raise  # it may be sound
             except ValueError as error:
                 before = self._path(versions[-1]) if versions else "the beginning"
                 self._say(f"{error}; going on from {before}")
@@ -120,7 +126,8 @@ class Folder:
         return self._folder / f"{version:06}"
 
     def _versions(self) -> list[int]:
-        return sorted(int(path.name) for path in self._folder.glob("[0-9]*"))
+        names = [path.name for path in self._folder.glob("[0-9]*")]
+        return sorted(int(name) for name in names if name.isdigit())
 
     def _write(self, version: int, arrays: dict[str, np.ndarray]) -> None:
         try:

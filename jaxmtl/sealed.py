@@ -22,6 +22,24 @@ ARRAYS = "arrays.npz"
 SEAL = "sha256.json"
 
 
+class Unreadable(ValueError):
+    """The system does not hand over a file that is there, and that may be sound."""
+
+    def __init__(self, path: Path, error: Exception):
+        reason = getattr(error, "strerror", None) or error
+        super().__init__(
+            f"{path} cannot be read: {reason}; see that it can be, then try again"
+        )
+
+
+def is_refused(error: Exception) -> bool:
+    """Whether an error tells nothing of what a file holds: rights, a failing disk."""
+    none = FileNotFoundError, IsADirectoryError, NotADirectoryError
+    # Readers raise some without a number of their own, for what they do not like.
+    is_systems = isinstance(error, OSError) and error.errno is not None
+    return is_systems and not isinstance(error, none)
+
+
 def write(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes the arrays and waits until the disk has them.
 
@@ -41,7 +59,7 @@ def write(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
         with (temporary / ARRAYS).open("wb") as file:
             np.savez(file, **arrays)
             _sync(file)
-        seal = {ARRAYS: _digest(temporary / ARRAYS)}
+        seal = {ARRAYS: digest(temporary / ARRAYS)}
         with (temporary / SEAL).open("w", encoding="utf-8") as file:
             json.dump(seal, file)
             _sync(file)
@@ -55,15 +73,20 @@ def read(folder: Path) -> dict[str, np.ndarray]:
     """Reads what `write` wrote.
 
     Raises:
+      Unreadable: the system refuses to read a file.
       ValueError: a file is missing or is not what was written; names it.
     """
     wrong = SEAL
     try:
         seal = json.loads((folder / SEAL).read_text(encoding="utf-8"))
         wrong = ARRAYS
-        if seal == {ARRAYS: _digest(folder / ARRAYS)}:
+        if seal == {ARRAYS: digest(folder / ARRAYS)}:
             return read_arrays(folder / ARRAYS)
     except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, Unreadable):
+            raise
+        if is_refused(error):
+            raise Unreadable(folder / wrong, error) from error
         raise ValueError(f"{folder / wrong} cannot be read: {error}") from error
     raise ValueError(f"{folder / wrong} is not what was written")
 
@@ -72,12 +95,15 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Reads an `.npz`, whoever wrote it; nothing is unpickled.
 
     Raises:
+      Unreadable: the system refuses to read it.
       ValueError: it is damaged, or holds something else than arrays; says why.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except Exception as error:  # what a header may be is left to Python's own parser
+        if is_refused(error):
+            raise Unreadable(path, error) from error
         raise ValueError(str(error).partition("\n")[0] or repr(error)) from error
     strange = [n for n, array in arrays.items() if not isinstance(array, np.ndarray)]
     if strange:  # NumPy hands over the bytes of what is no array
@@ -90,6 +116,7 @@ def _sync(file) -> None:
     os.fsync(file.fileno())
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -159,6 +159,15 @@ def test_a_missing_file_is_refused_by_name(written, name):
         bundle.verify(folder)
 
 
+def test_what_others_leave_in_the_folder_is_neither_sealed_nor_missed(written):
+    folder, _ = written
+    (folder / ".DS_Store").write_text("?")
+    (folder / ".snapshot").mkdir()
+    bundle.seal(folder)
+    (folder / ".DS_Store").unlink()
+    bundle.verify(folder)
+
+
 def test_a_pickle_is_never_opened(written):
     folder, _ = written
 

@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +84,24 @@ def test_saving_again_replaces(tmp_path, trained):
     other = jax.tree.map(lambda x: x + 1, snapshot)
     checkpoint.save(tmp_path / "kept", other, task_masks)
     assert_same_bits(checkpoint.restore(tmp_path / "kept", SETUP)[0], other)
+
+
+def test_a_checkpoint_in_the_place_of_another_is_refused(tmp_path, trained):
+    snapshot, task_masks = trained
+    digest = checkpoint.save(tmp_path / "kept", *trained)
+    checkpoint.restore(tmp_path / "kept", SETUP, digest)
+    other = task_masks | {"click": task_masks["watch"]}
+    assert checkpoint.save(tmp_path / "kept", snapshot, other) != digest
+    with pytest.raises(ValueError, match="kept is not the one that this training left"):
+        checkpoint.restore(tmp_path / "kept", SETUP, digest)
+
+
+def test_what_others_leave_in_the_folder_is_passed_over(tmp_path, trained):
+    checkpoint.save(tmp_path / "kept", *trained)
+    for folder in [tmp_path / "kept", *filter(Path.is_dir, tmp_path.rglob("*"))]:
+        for name in (".DS_Store", ".nfs0000000001"):
+            (folder / name).write_text("?")
+    assert_same_bits(checkpoint.restore(tmp_path / "kept", SETUP)[0], trained[0])
 
 
 def test_saving_clears_away_what_a_killed_save_left(tmp_path, trained):

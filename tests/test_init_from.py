@@ -8,7 +8,7 @@ from experiments import run
 from experiments.ablation import Ablation, Row
 from experiments.config import Config
 from experiments.running import joint
-from experiments.running.workdir import claim, write_json
+from experiments.running.workdir import claim, read_json, write_json
 from jaxmtl.data.store import Dataset
 
 DATA = Dataset(None, {}, {}, (), "abc")
@@ -54,8 +54,29 @@ def test_another_seed_of_the_earlier_run_changes_nothing(earlier):
     assert described(earlier(seed=1)) == before
 
 
-def test_a_run_from_scratch_holds_what_it_always_held():
-    assert described(None).keys() == {"name", "data", "rows"}
+def test_a_run_from_scratch_began_with_none():
+    assert described(None).keys() == {"name", "data", "rows", "software", "places"}
+
+
+def test_where_the_earlier_run_lies_is_no_part_of_what_it_was(tmp_path, earlier):
+    with claim(tmp_path / "run", described(earlier())):
+        pass
+    moved = earlier().rename(tmp_path / "moved")
+    with claim(tmp_path / "run", described(moved)):
+        pass
+    held = read_json(tmp_path / "run" / "config.json")
+    assert held["places"]["training.init_from"] == str(moved)
+
+
+def test_a_seed_that_is_not_finished_is_no_start(earlier):
+    folder = earlier()
+    (folder / "rows" / ".DS_Store").write_text("?")
+    with pytest.raises(ValueError, match=r"--init-from .* seed 0 of a is not finished"):
+        joint.find_checkpoint(folder, 0)
+    write_json(folder / "rows" / "a" / "seed0" / "seed.json", {})
+    assert joint.find_checkpoint(folder, 0).name == "checkpoint"
+    with pytest.raises(ValueError, match=r"a has no seed 1; it has \['seed0'\]"):
+        joint.find_checkpoint(folder, 1)
 
 
 def test_a_row_without_its_run_is_no_start(earlier):

@@ -333,6 +333,10 @@ def test_a_line_that_was_cut_short_goes_before_more_are_written(tmp_path, cut):
 def test_studies_are_compared_row_by_row_with_what_differs(tmp_path, capsys):
     one = write_study(tmp_path / "one")
     two = write_study(tmp_path / "two", optimiser={"learning_rate": 0.5})
+    for folder, found in {one: "0.9.0", two: "0.10.2"}.items():
+        config = json.loads((folder / "config.json").read_text())
+        software = {"jax": found, "numpy": "2.0.0"}
+        write_json(folder / "config.json", config | {"software": software})
     out = tmp_path / "out"
     assert main([str(one), str(two), "--out", str(out)]) == 0
     assert "report.html" in capsys.readouterr().out
@@ -345,7 +349,8 @@ def test_studies_are_compared_row_by_row_with_what_differs(tmp_path, capsys):
     assert cells["base-ctr"][1] == "–"
     settings = {r[0]: r[1:] for r in changes.grids[0].rows}
     assert settings["optimiser.learning_rate"] == ("0.0001", "0.5")
-    assert "training.epochs" not in settings
+    assert settings["software.jax"] == ("0.9.0", "0.10.2")
+    assert not {"training.epochs", "software.numpy"} & set(settings)
     assert {p.caption for p in found.pictures} == {"cvr.mse", "ctr.auc"}
     assert studies.grids[0].rows[1][0] == "one"
 

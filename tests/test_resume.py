@@ -157,6 +157,26 @@ def test_a_damaged_save_is_left_for_the_one_before_and_said_so(
     assert_same(run(resume.Folder(stopped, SETUP)), undisturbed)
 
 
+def test_a_save_that_the_system_refuses_to_read_is_kept(stopped, monkeypatch):
+    """It may be sound: nothing of it is deleted, and nothing begins anew."""
+
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    before, said = sorted(stopped.rglob("*")), []
+    with monkeypatch.context() as patch:
+        patch.setattr(sealed, "digest", refuse)
+        with pytest.raises(sealed.Unreadable, match="cannot be read: Input/output err"):
+            resume.Folder(stopped, SETUP, say=said.append).restore()
+    assert sorted(stopped.rglob("*")) == before and said == []
+
+
+def test_what_others_leave_beside_the_saves_is_passed_over(stopped, undisturbed):
+    for name in (".DS_Store", "000003 copy", "000003.orig"):
+        (stopped / name).write_text("?")
+    assert_same(run(resume.Folder(stopped, SETUP)), undisturbed)
+
+
 def test_where_both_saves_are_damaged_the_training_begins_anew(stopped, undisturbed):
     for name in ("000002", "000003"):
         flip_a_bit(stopped / name / sealed.ARRAYS)

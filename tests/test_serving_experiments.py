@@ -16,7 +16,7 @@ from experiments.benchmarks import command
 from experiments.benchmarks import serving as benchmark
 from experiments.config import Config
 from experiments.lt4rec import serving as study
-from jaxmtl import bundle, score, sparse
+from jaxmtl import bundle, score, sealed, sparse
 
 pytestmark = pytest.mark.end_to_end
 
@@ -131,6 +131,9 @@ def test_a_run_whose_predictions_differ_is_not_exported(
     with np.load(path) as kept:
         changed = {name: kept[name] + np.float32(change) for name in kept.files}
     np.savez(path, **changed)
+    about = json.loads((row / "seed0" / "seed.json").read_text())
+    about["sha256"][path.name] = sealed.digest(path)  # as if it had trained otherwise
+    (row / "seed0" / "seed.json").write_text(json.dumps(about))
     out = tmp_path / "out"
     arguments = [str(row), "--out", str(out), "--cache", str(cache)]
     assert export.main(arguments) == 1

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 from unittest.mock import Mock
 
 import jax
@@ -169,6 +170,17 @@ def test_tickets_of_runs_are_compared_layer_by_layer(finished, capsys):
     assert all(one["iou"] == 1 and one["seeds"] == 1 for one in found)
     assert mask_overlap.main([str(folder), str(folder)]) == 1  # one run, not two
     assert "in common" in capsys.readouterr().err
+
+
+def test_runs_whose_folders_share_a_name_are_two(finished, tmp_path, capsys):
+    folders = [tmp_path / name / "run" for name in ("one", "other")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        for name in ("masks.npz", "config.json"):
+            shutil.copy(finished[0] / name, folder)
+    assert mask_overlap.main([*map(str, folders)]) == 0
+    said = capsys.readouterr().out
+    assert all(str(folder) in said for folder in folders)
 
 
 def test_a_folder_without_masks_is_refused_by_name(tmp_path, capsys):

@@ -11,7 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.running.workdir import claim, read_json, write_arrays, write_json
+from experiments.running.workdir import (
+    claim,
+    read_arrays,
+    read_json,
+    write_arrays,
+    write_json,
+)
+from jaxmtl import sealed
 
 HOLD = """
 import sys, time
@@ -56,6 +63,41 @@ def test_a_work_directory_is_free_again_when_its_run_is_through(tmp_path):
         claim(tmp_path, {"a": 2})
     with claim(tmp_path, {"a": 1}):
         assert read_json(tmp_path / "config.json") == {"a": 1}
+
+
+def test_where_things_lie_is_kept_up_and_never_compared(tmp_path):
+    held = lambda place: {"a": 1, "places": {"data.path": place}}
+    for config in (held("/old/log.csv"), held("/new/log.csv"), {"a": 1}):
+        claim(tmp_path, config).close()
+        assert read_json(tmp_path / "config.json") == config
+    with pytest.raises(ValueError, match="configuration: a is 1 there and 2 here"):
+        claim(tmp_path, {"a": 2, "places": {}})
+
+
+def test_a_run_that_other_software_began_is_refused_by_what_differs(tmp_path):
+    claim(tmp_path, {"software": {"jax": "0.9.0", "xla_flags": []}}).close()
+    found = {"software": {"jax": "0.10.2", "xla_flags": ["--xla_fast"]}}
+    words = r"software\.jax is '0\.9\.0' there and '0\.10\.2' here; software\.xla_flags"
+    with pytest.raises(ValueError, match=words):
+        claim(tmp_path, found)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
+def test_a_file_that_the_system_refuses_is_not_called_damaged(
+    tmp_path, monkeypatch, number
+):
+    write_json(tmp_path / "a.json", {})
+    write_arrays(tmp_path / "a.npz", {"a": np.zeros(2)})
+
+    def refuse(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "read_text", refuse)
+    for read, name in ((read_json, "a.json"), (read_arrays, "a.npz")):
+        with pytest.raises(sealed.Unreadable, match=f"{name} cannot be read") as error:
+            read(tmp_path / name)
+        assert "delete" not in str(error.value)
 
 
 def test_resume_says_whether_there_may_be_a_run_already(tmp_path):

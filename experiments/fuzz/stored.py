@@ -80,11 +80,12 @@ def _write_prepared(folder: Path) -> None:
     (folder / "source").mkdir()
     write_criteo(folder / "source")
     log = criteo_uplift.read(folder / "source")
-    made = store.prepare("tiny", {}, lambda: log, folder, say=lambda text: None)
+    store.prepare("tiny", {}, lambda: log, folder, say=lambda text: None)
     for file in [*folder.glob("source/*"), *folder.glob("tiny-*/tfds/**/*")]:
         if file.is_file():
             file.unlink()
-    (folder / f"tiny-{made.fingerprint}").rename(folder / "set")
+    (made,) = folder.glob("tiny-*")
+    made.rename(folder / "set")
 
 
 def _read_prepared(folder: Path) -> None:

@@ -52,7 +52,8 @@ def differences(studies: Sequence[Study]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for number, study in enumerate(studies):
         settings = {"experiment": [study.config["name"]]}
-        for key, value in _flat({"data": study.config["data"]}):
+        about = {key: study.config.get(key, {}) for key in ("data", "software")}
+        for key, value in _flat(about):
             settings.setdefault(key, []).append(value)
         for module, row in study.config["rows"].items():
             if not common or module in common:

@@ -13,14 +13,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from experiments.ablation import Ablation
 from experiments.config import Config
 from experiments.running import progress, scores, ticket_cache, ticket_searches
 from experiments.running.monitor import Monitor
-from experiments.running.workdir import read_json, write_arrays, write_json
+from experiments.running.workdir import (
+    read_arrays,
+    read_json,
+    write_arrays,
+    write_json,
+)
 from experiments.setup import make_plan, make_setup, role, rows_of, task_names
-from jaxmtl import checkpoint, embedding, mask_controls, masks, tickets
+from jaxmtl import checkpoint, embedding, mask_controls, masks, sealed, tickets
 from jaxmtl.data.store import Dataset
 from jaxmtl.fit import EpochRecord, Fit, Keeper, fit
 from jaxmtl.inference import predict_all
@@ -29,6 +35,9 @@ from jaxmtl.setup import Setup
 from jaxmtl.table_shards import portable
 from jaxmtl.train_state import Snapshot, TrainState, dense_masks, net_shapes, restart
 from jaxmtl.types import Mask
+
+SEED, CHECKPOINT, PREDICTIONS = "seed.json", "checkpoint", "predictions.npz"
+"""What a seed leaves: the first, written last, holds the digests of the others."""
 
 
 class Ready(NamedTuple):
@@ -120,13 +129,15 @@ def run_seed(
         for name, metric in alone.items()
         if name.endswith((".auc", ".mse"))
     }
-    checkpoint.save(folder / "checkpoint", result.best, task_masks)
-    write_arrays(folder / "predictions.npz", predictions)
+    kept = checkpoint.save(folder / CHECKPOINT, result.best, task_masks)
+    write_arrays(folder / PREDICTIONS, predictions)
     about = _describe(data, setup, result, task_masks, found)
     searches = [ticket_cache.seconds(workdir, config, data, t, seed) for t in found]
     about |= {"seed": seed, "seconds": keeper.seconds, "search_seconds": sum(searches)}
+    predicted = sealed.digest(folder / PREDICTIONS)
+    about["sha256"] = {CHECKPOINT: kept, PREDICTIONS: predicted}
     about["metrics"] = {name: metric._asdict() for name, metric in metrics.items()}
-    write_json(folder / "seed.json", about)  # commits
+    write_json(folder / SEED, about)  # commits
     keeper.discard()
 
 
@@ -136,12 +147,39 @@ def start(config: Config, data: Dataset, setup: Setup, seed: int) -> TrainState:
         make = ticket_cache.make_start(config.joint_start, data, setup, seed)
         return make(config.pruning.rounds + 1)
     folder = find_checkpoint(config.training.init_from, seed)
-    snapshot, _ = checkpoint.restore(folder, setup)
+    snapshot, _ = restore(folder.parent, setup)
     return restart(setup, jax.random.key(seed), snapshot)
 
 
+def restore(folder: Path, setup: Setup) -> tuple[Snapshot, dict[str, Mask]]:
+    """The checkpoint of a finished seed, from its folder.
+
+    Raises:
+      ValueError: it is damaged, of another net, or not the one that the seed left.
+    """
+    held = read_json(folder / SEED)
+    return checkpoint.restore(folder / CHECKPOINT, setup, held["sha256"][CHECKPOINT])
+
+
+def read_predictions(folder: Path) -> dict[str, np.ndarray]:
+    """The test predictions of a finished seed, from its folder.
+
+    Raises:
+      ValueError: they are damaged, or not those that the seed left.
+    """
+    path = folder / PREDICTIONS
+    predictions = read_arrays(path)
+    if sealed.digest(path) != read_json(folder / SEED)["sha256"][PREDICTIONS]:
+        raise ValueError(
+            f"{path} are not the predictions that this training left; put back what was"
+            f" there, or delete {folder} to train it again"
+        )
+    return predictions
+
+
 def started_from(run: Path) -> str:
-    """A digest of what the run that `--init-from` names was: its settings and its log.
+    """A digest of what the run that `--init-from` names was: its settings, its log
+    and what computed it.
 
     Raises:
       ValueError: it is no run of one row, or does not say what it was.
@@ -160,33 +198,45 @@ def started_from(run: Path) -> str:
         held["rows"].get(row.name, held["rows"]),
         row.name,
         held.get("started_from", {}),
+        held.get("software", {}),
     ]
     text = json.dumps(was, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def find_checkpoint(run: Path, seed: int) -> Path:
-    """A seed's checkpoint in the work directory of a run of one row, or in a row's.
+def find_checkpoint(run: Path, seed: int, option: str = "--init-from") -> Path:
+    """A finished seed's checkpoint in the work directory of one row, or in a row's.
+
+    Args:
+      run: either folder.
+      seed: whose.
+      option: by which the folder was given.
 
     Raises:
-      ValueError: there is none, or rows to choose from; names what there is.
+      ValueError: there is none, it is not finished, or there are rows to choose from;
+        names what there is.
     """
-    row = _only_row(run)
-    folder = row / f"seed{seed}" / "checkpoint"
-    if not folder.exists():
-        known = sorted(path.name for path in row.glob("seed*"))
+    row = _only_row(run, option)
+    folder = row / f"seed{seed}"
+    if (folder / SEED).exists():
+        return folder / CHECKPOINT
+    if folder.exists():
         raise ValueError(
-            f"--init-from {run}: {row.name} has no seed {seed}; it has {known}"
+            f"{option} {run}: seed {seed} of {row.name} is not finished; repeat the"
+            " command that began it, which goes on from what is there"
         )
-    return folder
+    known = sorted(path.parent.name for path in row.glob(f"seed*/{SEED}"))
+    raise ValueError(f"{option} {run}: {row.name} has no seed {seed}; it has {known}")
 
 
-def _only_row(run: Path) -> Path:
-    rows = [run] if (run / "result.json").exists() else sorted(run.glob("rows/*"))
+def _only_row(run: Path, option: str = "--init-from") -> Path:
+    is_row = (run / "result.json").exists() or any(run.glob("seed*"))
+    # What a system or a person puts beside them is no row.
+    rows = [run] if is_row else sorted({p.parent for p in run.glob("rows/*/seed*")})
     if len(rows) != 1:
         names = [row.name for row in rows]
         raise ValueError(
-            f"--init-from {run}: "
+            f"{option} {run}: "
             + (
                 f"holds the rows {names}; name one as {run / 'rows' / names[0]}"
                 if rows
@@ -248,7 +298,7 @@ def _describe(
 
 def seed_file(workdir: Path, ablation: Ablation, seed: int) -> Path:
     """Says that a row's seed is finished, and holds what came of it."""
-    return workdir / "rows" / ablation.module / f"seed{seed}" / "seed.json"
+    return workdir / "rows" / ablation.module / f"seed{seed}" / SEED
 
 
 def progress_folder(workdir: Path, ablation: Ablation, seed: int) -> Path:

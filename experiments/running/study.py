@@ -14,7 +14,7 @@ from experiments.config import Config
 from experiments.report import RowResult
 from experiments.running import joint, scores, ticket_searches
 from experiments.running.crew import Crew, Job
-from experiments.running.workdir import read_arrays, read_json, write_json
+from experiments.running.workdir import read_json, write_json
 from experiments.setup import not_applicable
 from experiments.statistics import RESAMPLES, bootstrap_users, resample_users
 from jaxmtl.data.store import Dataset
@@ -124,8 +124,8 @@ def gather(
         write_json(path, result._asdict())
         return result
     files = [joint.seed_file(workdir, ablation, seed) for seed in seeds]
-    parts = [read_json(path) for path in files]
-    predictions = [read_arrays(path.with_name("predictions.npz")) for path in files]
+    parts = [_read_seed(path, seed) for path, seed in zip(files, seeds, strict=True)]
+    predictions = [joint.read_predictions(path.parent) for path in files]
     metrics = {
         name: [Metric(**part["metrics"][name]) for part in parts]
         for name in parts[0]["metrics"]
@@ -150,6 +150,16 @@ def gather(
     kept["metrics"] = {n: [m._asdict() for m in ms] for n, ms in metrics.items()}
     write_json(path, kept)
     return result
+
+
+def _read_seed(path: Path, seed: int) -> dict:
+    part = read_json(path)
+    if part["seed"] != seed:
+        raise ValueError(
+            f"{path} is of seed {part['seed']}; put back what was there, or delete"
+            f" {path.parent} to train it again"
+        )
+    return part
 
 
 def _bootstrap(

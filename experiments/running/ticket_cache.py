@@ -17,6 +17,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from experiments import fingerprints
 from experiments.config import Config, as_json
 from experiments.running import progress, ticket_files
 from experiments.running.monitor import Monitor
@@ -62,6 +63,7 @@ def identity(config: Config, data: Dataset, task: str) -> dict:
         }
     return {
         "data": data.fingerprint,
+        "software": fingerprints.software(config.data.name),
         "task": task,
         "company": company(config, data),
         "model": model,
@@ -105,14 +107,15 @@ def get(
     """A task's ticket: read where it was found before, searched for otherwise."""
     where = folder(workdir, config, data, task, seed)
     setup = single_setup(config, data, task)
+    # As it comes back from a file.
+    about = json.loads(json.dumps({"identity": identity(config, data, task)}))
+    about["seed"] = seed
     if (where / ticket_files.DONE).exists():
         ticket_files.tidy(where)
-        rounds = ticket_files.read(where, _like(setup))
+        rounds = ticket_files.read(where, _like(setup), about)
     else:
         rounds, outcomes = _search(config, data, setup, seed, monitor, where)
-        about = {
-            "identity": identity(config, data, task),
-            "seed": seed,
+        about |= {
             "skipped_steps": sum(outcome.skipped for outcome in outcomes),
             "seconds": sum(outcome.seconds for outcome in outcomes),
         }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.running.workdir import read_arrays, read_json, write_arrays, write_json
-from jaxmtl import masks
+from jaxmtl import masks, sealed
 from jaxmtl.fit import Fit
 from jaxmtl.tickets import Round
 from jaxmtl.types import Mask
@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
 
 def begin_round(where: Path, mask: Mask, before: Sequence[Outcome]) -> None:
     """Writes the mask of the round that begins; commits the rounds before it."""
-    write_arrays(where / f"round{len(before)}.npz", masks.pack(mask))
+    write_arrays(_mask_file(where, len(before)), masks.pack(mask))
     write_json(where / ROUNDS, [outcome._asdict() for outcome in before])
     if before:
         shutil.rmtree(progress(where, len(before) - 1), ignore_errors=True)
@@ -71,6 +71,8 @@ def read_unfinished(
     try:
         outcomes = [Outcome(**outcome) for outcome in read_json(where / ROUNDS)]
         return [_mask(where, n, like) for n in range(len(outcomes) + 1)], outcomes
+    except sealed.Unreadable:
+        raise  # it may be sound
     except ValueError as error:
         say(f"{error}; that search begins anew")
         shutil.rmtree(where)
@@ -88,7 +90,8 @@ def finish(where: Path, rounds: Sequence[Round], about: dict) -> None:
         {"density": r.density, "value": r.value, "best_epoch": r.best_epoch}
         for r in rounds
     ]
-    write_json(where / DONE, about | {"rounds": listed})
+    seals = [sealed.digest(_mask_file(where, n)) for n in range(len(rounds))]
+    write_json(where / DONE, about | {"rounds": listed, "sha256": seals})
     tidy(where)
 
 
@@ -108,15 +111,38 @@ def read_record(where: Path) -> dict:
     return read_json(where / DONE)
 
 
-def read(where: Path, like: Mask) -> tuple[Round, ...]:
+def read(where: Path, like: Mask, about: dict) -> tuple[Round, ...]:
     """The rounds of a finished search.
 
+    Args:
+      where: its folder.
+      like: structure and shapes of its masks.
+      about: JSON-able; what `finish` must have been told, among other things.
+
     Raises:
-      ValueError: a file is damaged; names it.
+      ValueError: a file is damaged or of another search; names it.
     """
-    listed = read_record(where)["rounds"]
-    return tuple(Round(_mask(where, n, like), **r) for n, r in enumerate(listed))
+    record = read_record(where)
+    for key, value in about.items():
+        if record.get(key) != value:
+            raise ValueError(
+                f"{where / DONE} is of another search: its {key} differs; put back what"
+                f" was there, or delete {where} to search again"
+            )
+    for number, seal in enumerate(record["sha256"]):
+        file = _mask_file(where, number)
+        if file.is_file() and sealed.digest(file) != seal:
+            raise ValueError(
+                f"{file} is not the mask that this search found; put back what was"
+                f" there, or delete {where} to search again"
+            )
+    listed = enumerate(record["rounds"])
+    return tuple(Round(_mask(where, n, like), **r) for n, r in listed)
 
 
 def _mask(where: Path, number: int, like: Mask) -> Mask:
-    return masks.unpack(read_arrays(where / f"round{number}.npz"), like)
+    return masks.unpack(read_arrays(_mask_file(where, number)), like)
+
+
+def _mask_file(where: Path, number: int) -> Path:
+    return where / f"round{number}.npz"

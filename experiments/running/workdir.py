@@ -18,6 +18,8 @@ from jaxmtl import sealed
 
 Resume = Literal["never", "auto", "must"]
 CONFIG = "config.json"
+PLACES = "places"
+"""Its key that says where things lie: kept for who looks for them, never compared."""
 LOCK = ".lock"
 LOOKS = 3
 """Before a lock counts as another run's: `holder` has it for an instant."""
@@ -35,7 +37,7 @@ def read_json(path: Path) -> Any:
     """Reads what `write_json` wrote.
 
     Raises:
-      ValueError: the file is damaged; names it.
+      ValueError: the file is damaged, or cannot be read; names it.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -71,16 +73,20 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Reads what `write_arrays` wrote.
 
     Raises:
-      ValueError: the file is damaged; names it.
+      ValueError: the file is damaged, or cannot be read; names it.
     """
     try:
         return sealed.read_arrays(path)
+    except sealed.Unreadable:  # names it itself
+        raise
     except ValueError as error:
         raise _damaged(path, error) from error
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:
     """One file alone cannot be made again: what stands beside it was made with it."""
+    if sealed.is_refused(error):
+        return sealed.Unreadable(path, error)
     reason = str(error).partition("\n")[0]
     return ValueError(f"{path}: {reason}; delete {path.parent} to make it again")
 
@@ -90,7 +96,8 @@ def claim(folder: Path, config: dict, resume: Resume = "auto") -> TextIO:
 
     Args:
       folder: of the run; made if it is not there.
-      config: JSON-able, without seeds.
+      config: JSON-able, without seeds: all that numbers depend on, and `PLACES`,
+        which may differ and then takes the place of what is held.
       resume: whether the folder may (`auto`), `must` or must `never` hold a run.
 
     Returns:
@@ -119,12 +126,18 @@ def claim(folder: Path, config: dict, resume: Resume = "auto") -> TextIO:
                 f"work directory {folder}: {error.strerror or error}; give another"
                 " with --workdir"
             ) from error
-        _check_config(folder, read_json(path), json.loads(json.dumps(config)))
+        held, wanted = read_json(path), json.loads(json.dumps(config))
+        _check_config(folder, held, wanted)
+        if held != wanted:  # in places alone
+            write_json(path, config)
         stack.pop_all()  # from here on the caller closes it
         return lock
 
 
 def _check_config(folder: Path, held: Any, wanted: Any) -> None:
+    if isinstance(held, dict):
+        held = held | {PLACES: wanted.get(PLACES)}
+    wanted = {PLACES: None} | wanted
     differing = sorted(_differing(held, wanted))
     if differing:
         shown = "; ".join(differing[:5]) + ("; …" if len(differing) > 5 else "")

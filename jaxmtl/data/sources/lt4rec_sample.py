@@ -93,7 +93,7 @@ def read(path: str | Path) -> Log:
       ValueError: a file is missing or damaged, a record lacks a feature, or a
         label lies outside its range; names the file and the record.
     """
-    impressions = [i for file in _part_files(Path(path)) for i in _read_file(file)]
+    impressions = [i for file in find_parts(Path(path)) for i in _read_file(file)]
     impressions.sort(key=lambda impression: impression.second)
     second = np.array([i.second for i in impressions], np.int64)
     split = by_time(second, path)
@@ -131,7 +131,8 @@ def read(path: str | Path) -> Log:
     )
 
 
-def _part_files(path: Path) -> list[Path]:
+def find_parts(path: Path) -> list[Path]:
+    """The file itself, or a folder's parts in the order of their names."""
     if not path.is_dir():
         return [path]
     files = sorted(path.glob("part-*"))

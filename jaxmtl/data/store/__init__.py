@@ -30,7 +30,7 @@ from jaxmtl.data.store.tfds_builder import build, read_blocks
 from jaxmtl.types import Rows, Schema
 
 FORMAT = 2
-"""Of the columns on disk; part of the fingerprint."""
+"""Of the columns on disk; part of their folder's name."""
 FULL = os.strerror(errno.ENOSPC)
 """In the words of OSError, and of array_record's RuntimeError."""
 RESIDENT = 2 << 30
@@ -91,30 +91,39 @@ def prepare(
     make_log: Callable[[], Log],
     cache: Path,
     say: Callable[[str], None] = print,
+    *,
+    code: str = "",
+    find_again: Callable[[], dict] | None = None,
 ) -> Dataset:
     """Opens the prepared data set, or prepares it first, or waits for who does.
 
     Args:
       name: of the data set; the start of its folder's name.
-      identity: JSON-able; everything its rows depend on (settings, checksums).
+      identity: JSON-able; everything its rows depend on beside code (settings,
+        checksums). With the name it makes the fingerprint.
       make_log: reads the source; only called where nothing is prepared yet.
       cache: folder of all prepared sets.
       say: receives the counts of rows read, kept and dropped, and that it waits.
+      code: of what reads the source: what another version prepared is not opened.
+      find_again: the identity of the source as it is after it was read.
 
     Raises:
-      ValueError: the source's rows break their schema, a split is empty, prepared
-        files are damaged (names the file), or the cache cannot be written.
+      ValueError: the source's rows break their schema, a split is empty, the source
+        changed while it was read, prepared files are damaged (names the file), or the
+        cache cannot be written.
     """
-    text = json.dumps({"format": FORMAT, "name": name, **identity}, sort_keys=True)
-    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
-    folder = Path(cache) / f"{name}-{fingerprint}"
+    fingerprint = fingerprint_of(name, identity)
+    written = {"format": FORMAT, "code": code}
+    folder = Path(cache) / f"{name}-{fingerprint}-{_digest(written)[:8]}"
     if not folder.exists():
         _check_writable(Path(cache))
         lock = folder.with_name(f".{folder.name}.lock")
         wait = lambda: say(f"{name}: another process prepares it; waiting")
         with taking_turns(lock, wait):
             if not folder.exists():
-                log = _write_once(folder, name, make_log, text)
+                about = written | {"name": name, **identity}
+                is_same = lambda: find_again is None or find_again() == identity
+                log = _write_once(folder, name, make_log, about, is_same)
                 counts = ", ".join(f"{key} {n:,}" for key, n in log.counts.items())
                 say(f"prepared {name}: rows {counts}")
     return open_columns(folder, fingerprint)
@@ -132,8 +141,21 @@ def _check_writable(cache: Path) -> None:
         ) from error
 
 
+def fingerprint_of(name: str, identity: dict) -> str:
+    """Of a log of some name: of all its rows depend on, beside code."""
+    return _digest({"name": name, **identity})[:16]
+
+
+def _digest(value: dict) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def _write_once(
-    folder: Path, name: str, make_log: Callable[[], Log], identity: str
+    folder: Path,
+    name: str,
+    make_log: Callable[[], Log],
+    identity: dict,
+    is_same: Callable[[], bool],
 ) -> Log:
     folder.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{folder.name}."
@@ -150,6 +172,11 @@ def _write_once(
                 f"prepared data cannot be written to {folder.parent}: {reason}; make"
                 " room there, or give another folder with --data.cache"
             ) from error
+        if not is_same():
+            raise ValueError(
+                f"{name}: its files were written to while they were read; try again"
+                " when they are whole"
+            )
         try:
             os.replace(work, folder)
         except OSError:
@@ -158,7 +185,7 @@ def _write_once(
     return log
 
 
-def _write(work: Path, name: str, log: Log, identity: str) -> None:
+def _write(work: Path, name: str, log: Log, identity: dict) -> None:
     rows = build(work / "tfds", name, log)
     for split in SPLITS:
         write_split(work / split, rows[split], read_blocks(work / "tfds", split))
@@ -167,7 +194,7 @@ def _write(work: Path, name: str, log: Log, identity: str) -> None:
         "counts": log.counts,
         "rows": rows,
         "notes": list(log.notes),
-        "identity": json.loads(identity),
+        "identity": identity,
     }
     (work / "about.json").write_text(json.dumps(about, indent=1))
 

@@ -59,3 +59,9 @@ def read(path: str | Path, options: AliCcpOptions | None = None) -> Log:
         " https://tianchi.aliyun.com/dataset/dataDetail?dataId=408 and unpack both into"
         " that folder"
     )
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files that `read` would read, of those that are there."""
+    raw = [folder / name for name in FILES if (folder / name).is_file()]
+    return raw or list(find_files(folder).values())
