@@ -14,6 +14,7 @@ from experiments.config import DataConfig
 from experiments.running import scores
 from jaxmtl.data import leakage
 from jaxmtl.data.log import Log
+from jaxmtl.data.remarks import remarks
 from jaxmtl.data.sources import (
     ali_ccp,
     aliexpress,
@@ -65,26 +66,38 @@ def load(
     """
     code = _code(Path(jaxmtl.data.__file__).parent)
     identity, read = _source(config)
+    try:
+        config.cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"--data.cache {config.cache}: {error.strerror}; give a folder to keep"
+            " prepared logs in"
+        ) from error
     data = prepare(config.name, {"code": code, **identity}, read, config.cache, say)
     scores.check_names(data.schema)
     if check_leaks:
         train = data.splits["train"]
         for warning in leakage.refuse_leaks(data.schema, train, config.allow_leaks):
             say(warning)
-    return views.apply(data, config.view)
+    data = views.apply(data, config.view)
+    found = remarks(data.schema, data.splits)
+    for line in found:
+        say(f"{config.name}: {line}")
+    return dataclasses.replace(data, notes=(*data.notes, *found))
 
 
 def _source(config: DataConfig) -> tuple[dict, Callable[[], Log]]:
     """What identifies a log, and what reads it."""
     path = config.path
+    _check_options(config)
     if config.name == "video_feed":
         feed = dataclasses.asdict(config.feed)
         return {"feed": feed}, lambda: video_feed.read(config.feed)
     if config.name == "complete_journey":
         folder = find_data(path)
-        return {"files": _checksums(_inside(folder))}, lambda: complete_journey.read(
-            folder
-        )
+        return {
+            "files": _checksums(_inside("--data.path", folder))
+        }, lambda: complete_journey.read(folder)
     if config.name in PUBLIC:
         module = PUBLIC[config.name]
         files = _checksums(module.find_files(path))
@@ -100,7 +113,7 @@ def _source(config: DataConfig) -> tuple[dict, Callable[[], Log]]:
         raise ValueError(
             f"--data.name {config.name} needs --data.path: {wanted[config.name]}"
         )
-    files = {"files": _checksums(_inside(path))}
+    files = {"files": _checksums(_inside("--data.path", path))}
     if config.name == "ali_ccp":
         options = {"options": dataclasses.asdict(config.ali_ccp)}
         return files | options, lambda: ali_ccp.read(path, config.ali_ccp)
@@ -111,13 +124,32 @@ def _source(config: DataConfig) -> tuple[dict, Callable[[], Log]]:
             "--data.name own_log needs --data.schema: a TOML or JSON file that"
             " describes the log; examples/own_log/schema.toml is one"
         )
-    described = {"schema": _checksums(_inside(config.schema))}
+    if config.schema.is_dir():
+        raise ValueError(
+            f"--data.schema {config.schema}: a folder; give the TOML or JSON file in"
+            " it that describes the log"
+        )
+    described = {"schema": _checksums(_inside("--data.schema", config.schema))}
     return files | described, lambda: own_log.read(path, config.schema)
 
 
-def _inside(path: Path) -> list[Path]:
+def _check_options(config: DataConfig) -> None:
+    """Refuses what would be passed over: a path, or a schema, that nothing reads."""
+    if config.name == "video_feed" and config.path is not None:
+        raise ValueError(
+            f"--data.path {config.path}: --data.name video_feed is simulated and reads"
+            " no file; for a log of your own give --data.name own_log"
+        )
+    if config.name != "own_log" and config.schema is not None:
+        raise ValueError(
+            f"--data.schema {config.schema}: --data.name {config.name} has a schema of"
+            " its own; for a log of your own give --data.name own_log"
+        )
+
+
+def _inside(option: str, path: Path) -> list[Path]:
     if not path.exists():
-        raise ValueError(f"{path}: no such file or folder")
+        raise ValueError(f"{option} {path}: no such file or folder")
     files = [path] if path.is_file() else sorted(path.iterdir())
     return [file for file in files if file.is_file()]
 

@@ -84,7 +84,7 @@ def restore(folder: Path, setup: Setup) -> tuple[Snapshot, dict[str, Mask]]:
     if not np.array_equal(saved["sha256"], _sha256(tree)):
         raise ValueError(
             f"checkpoint {folder} is damaged: its arrays are not those that were saved;"
-            " delete it and train again"
+            " move it away and train again"
         )
     snapshot = Snapshot(tree["tables"], tree["net"])
     task_masks = jax.tree.map(jnp.asarray, tree["masks"])

@@ -61,7 +61,7 @@ def export(
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} is there already; give another, or delete it")
+        raise ValueError(f"{folder} is there already; give another, or an empty one")
     if encoding.schema != setup.schema:
         raise ValueError(
             f"the encoding is of schema {encoding.schema.name} and the training of"

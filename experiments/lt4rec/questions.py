@@ -119,7 +119,7 @@ def judge(table: Table, claims: Sequence[Claim] = CLAIMS) -> list[dict[str, Any]
                 "metric": claim.metric,
                 "sign": claim.sign,
                 "difference": measured["difference"],
-                "relative": measured["difference"] / against,
+                "relative": _ratio(measured["difference"], against),
                 "ci95": measured["ci95"],
                 "p": measured["p"],
                 "paper": None if None in papers else papers[0] - papers[1],
@@ -160,7 +160,7 @@ def densities(panels: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "metric": ("ctr" if is_ctr else "cvr") + "." + panel["metric"].lower(),
                 "sign": sign,
                 "difference": test.difference,
-                "relative": test.difference / values[:, 0].mean(),
+                "relative": _ratio(test.difference, values[:, 0].mean()),
                 "ci95": test.ends,
                 "p": test.p,
                 "paper": None,
@@ -192,7 +192,7 @@ def to_text(found: Sequence[Mapping[str, Any]], command: str) -> str:
         ["claim", *(f"{test['claim']} in {test['metric']}" for test in found)],
         ["paper", *(_number(test["paper"]) for test in found)],
         ["here", *(_number(test["difference"]) for test in found)],
-        ["relative", *(f"{test['relative']:+.2%}" for test in found)],
+        ["relative", *map(_percent, found)],
         ["95 % over seeds", *(interval_text(test["ci95"]) for test in found)],
         ["p (Holm)", *(p_text(test) for test in found)],
         ["so?", *(test["verdict"] for test in found)],
@@ -202,6 +202,14 @@ def to_text(found: Sequence[Mapping[str, Any]], command: str) -> str:
         f" round, each with p < {SIGNIFICANCE:g} after Holm's correction over the"
         f" claims about a metric; else undecided.\n\n`{command}`\n"
     )
+
+
+def _ratio(difference: float, base: float) -> float | None:
+    return difference / base if base else None  # a tiny test has an AUC of 0
+
+
+def _percent(test: Mapping[str, Any]) -> str:
+    return "–" if test["relative"] is None else f"{test['relative']:+.2%}"
 
 
 def _number(value: float | None) -> str:

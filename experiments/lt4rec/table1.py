@@ -47,14 +47,16 @@ def count(data: Dataset, splits: tuple[str, ...]) -> dict[str, float | None]:
     users = column(lambda rows: rows.groups["user"])
     items = column(lambda rows: rows.groups["item"])
     labels = {t.name: column(lambda r, n=t.name: r.labels[n]) for t in schema.tasks}
-    clicks = labels[schema.ctr] > 0
+    shown = labels[schema.ctr][~np.isnan(labels[schema.ctr])]
     cvr = labels[schema.cvr][schema.task(schema.cvr).inside(labels)]
+    if schema.ctr == schema.cvr:  # it is the CTR
+        cvr = cvr[:0]
     return {
         "users": len(np.unique(users)),
         "items": len(np.unique(items)),
         "impressions": len(users),
-        "clicks": int(clicks.sum()),
+        "clicks": int((shown > 0).sum()),
         "conversions": int((cvr > 0).sum()),
-        "click rate": float(clicks.mean()),
+        "click rate": float((shown > 0).mean()) if len(shown) else None,
         "mean CVR label": float(cvr.mean()) if len(cvr) else None,
     }

@@ -28,7 +28,7 @@ from jaxmtl.data.store.locking import taking_turns
 from jaxmtl.data.store.tfds_builder import build, read_blocks
 from jaxmtl.types import Rows, Schema
 
-FORMAT = 2
+FORMAT = 3
 """Of the columns on disk; part of the fingerprint."""
 RESIDENT = 2 << 30
 """Bytes of the largest split that is copied to a device. The rows' order depends on it,

@@ -144,8 +144,8 @@ def _scale(numeric: dict[str, np.ndarray], is_train: np.ndarray) -> np.ndarray:
     for name, count in zip(numeric, over.count, strict=True):
         if not count:
             raise ValueError(
-                f"numeric column {name!r} holds no value in any training row; take it"
-                " off the schema file"
+                f"numeric column {name!r} holds no value in any training row; take the"
+                f" key numeric.{name} off the schema file"
             )
     return standardise(values, over)
 
