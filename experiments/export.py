@@ -85,9 +85,16 @@ def read(run: Path, seed: int, cache: Path) -> Trained:
       ValueError: there is no such row or seed, the run is of another version of this
         code, or its files are damaged.
     """
-    row = find_checkpoint(run, seed).parent.parent
-    held = read_json(row.parent.parent / "config.json")
-    config = config_from_json(held["data"], held["rows"][row.name], cache)
+    row = find_checkpoint(run, seed, "RUN").parent.parent
+    path = row.parent.parent / "config.json"
+    held = read_json(path)
+    try:
+        config = config_from_json(held["data"], held["rows"][row.name], cache)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: does not say how {row.name} was trained ({error!r}); give the"
+            " work directory of a run of that row"
+        ) from error
     # Training judged the log, and its settings do not tell which leaks it allowed.
     data = sources.load(config.data, say=lambda text: None, check_leaks=False)
     return restore(row, seed, config, data)
@@ -235,6 +242,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: Options) -> str:
     """Exports and checks; returns what there is to say."""
+    if not options.platforms or not set(options.platforms) <= set(PLATFORMS):
+        raise ValueError(
+            f"--platforms {' '.join(options.platforms) or 'names none'}: give some of"
+            f" {', '.join(PLATFORMS)}"
+        )
     trained = read(options.run, options.seed, options.cache)
     encoding = encoding_of(trained)
     made = (trained.setup, trained.snapshot, trained.masks, encoding)

@@ -165,32 +165,38 @@ def started_from(run: Path) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def find_checkpoint(run: Path, seed: int) -> Path:
+def find_checkpoint(run: Path, seed: int, given: str = "--init-from") -> Path:
     """A seed's checkpoint in the work directory of a run of one row, or in a row's.
+
+    Args:
+      run: the folder.
+      seed: whose training.
+      given: what a command line calls the folder.
 
     Raises:
       ValueError: there is none, or rows to choose from; names what there is.
     """
-    row = _only_row(run)
+    row = _only_row(run, given)
     folder = row / f"seed{seed}" / "checkpoint"
     if not folder.exists():
         known = sorted(path.name for path in row.glob("seed*"))
         raise ValueError(
-            f"--init-from {run}: {row.name} has no seed {seed}; it has {known}"
+            f"{given} {run}: {row.name} has no seed {seed}; it has {known}"
         )
     return folder
 
 
-def _only_row(run: Path) -> Path:
+def _only_row(run: Path, given: str = "--init-from") -> Path:
     rows = [run] if (run / "result.json").exists() else sorted(run.glob("rows/*"))
     if len(rows) != 1:
         names = [row.name for row in rows]
         raise ValueError(
-            f"--init-from {run}: "
+            f"{given} {run}: "
             + (
                 f"holds the rows {names}; name one as {run / 'rows' / names[0]}"
                 if rows
-                else "no run's work directory"
+                else "no run's work directory, in which experiments.run has finished"
+                " a row"
             )
         )
     return rows[0]
