@@ -33,6 +33,7 @@
   there are stands in the notes. Numbers are standardised over training rows.
 - A row without user, item, duration or what it is split by is dropped and counted.
 - Columns that the schema file does not name are not read.
+- A log with one label names it as `ctr` and as `cvr`: it is trained as the CTR.
 """
 
 from __future__ import annotations
