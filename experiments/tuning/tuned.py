@@ -152,10 +152,11 @@ def check_seeds(chosen: Tuned, seeds: Sequence[int]) -> None:
 
 
 def check_rows(chosen: Tuned, rows: Sequence[Ablation]) -> None:
-    """Raises ValueError where none of the rows was tuned: the file is another's."""
+    """Raises ValueError where the file is another paper's: it tunes none of its rows."""
     if chosen.path is None or not rows:
         return
-    if not any(row.module in chosen.rows for row in rows):
+    papers = {name.split(".")[0] for name in chosen.rows}
+    if not any(row.module.split(".")[0] in papers for row in rows):
         raise ValueError(
             f"--tuned {chosen.path} has settings of none of the rows"
             f" {', '.join(row.module for row in rows)}; it has those of"
