@@ -152,13 +152,13 @@ def check_seeds(chosen: Tuned, seeds: Sequence[int]) -> None:
 
 
 def check_rows(chosen: Tuned, rows: Sequence[Ablation]) -> None:
-    """Raises ValueError where the file is another paper's: it tunes none of its rows."""
+    """Raises ValueError where the file tunes rows of another paper alone."""
     if chosen.path is None or not rows:
         return
     papers = {name.split(".")[0] for name in chosen.rows}
     if not any(row.module.split(".")[0] in papers for row in rows):
         raise ValueError(
-            f"--tuned {chosen.path} has settings of none of the rows"
+            f"--tuned {chosen.path} has settings of no row like"
             f" {', '.join(row.module for row in rows)}; it has those of"
             f" {', '.join(chosen.rows) or 'no row'}: give the file that"
             " experiments.tune wrote for these rows, or leave --tuned out"
