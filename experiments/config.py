@@ -6,6 +6,7 @@ What a run is called in its work directory depends on this and not on the seed.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -318,6 +319,7 @@ class Config:
             "training.cvr-weight": self.training.cvr_weight,
             "training.cvr-passes": self.training.cvr_passes,
             "training.conflict-factor": self.training.conflict_factor,
+            "training.conflict-threshold": self.training.conflict_threshold,
             "pruning.rounds": self.pruning.rounds,
             "pruning.epochs": self.pruning.epochs,
             "pruning.patience": self.pruning.patience,
@@ -335,15 +337,17 @@ class Config:
             ),
         }
         for name, value in positive.items():
-            if not value > 0:
-                raise ValueError(f"--{name} is {value}; it must be above 0")
+            if not 0 < value < math.inf:
+                raise ValueError(f"--{name} is {value}; it must be above 0, and finite")
         for name, value in {
             "model.own-dim": self.model.own_dim,
             "optimiser.weight-decay": self.optimiser.weight_decay,
             "checkpoint.every": self.checkpoint.every,
         }.items():
-            if value < 0:
-                raise ValueError(f"--{name} is {value}; it must be 0 or more")
+            if not 0 <= value < math.inf:
+                raise ValueError(
+                    f"--{name} is {value}; it must be 0 or more, and finite"
+                )
         for name, value in {
             "pruning.final-density": self.pruning.final_density,
             "pruning.max-density": self.pruning.max_density,

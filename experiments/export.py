@@ -93,14 +93,21 @@ def read(options: Options) -> Trained:
     row = find_checkpoint(options.run, options.seed, "RUN").parent.parent
     path = row.parent.parent / CONFIG
     held = read_json(path)
-    config = config_from_json(held["data"], held["rows"][row.name], options.cache)
+    try:
+        config = config_from_json(held["data"], held["rows"][row.name], options.cache)
+        fingerprint = held["data"]["fingerprint"]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: does not say how {row.name} was trained ({error!r}); give the"
+            " work directory of a run of that row"
+        ) from error
     if PLACES not in held:
         raise ValueError(
             f"{path} is of an earlier version, which told logs apart in another way;"
             " export with the version that trained, or train again"
         )
     config = dataclasses.replace(config, data=_found(config.data, held, options))
-    check_log(config.data, held["data"]["fingerprint"])
+    check_log(config.data, fingerprint)
     # Training judged the log, and its settings do not tell which leaks it allowed.
     data = sources.load(config.data, say=lambda text: None, check_leaks=False)
     return restore(row, options.seed, config, data)
@@ -277,6 +284,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: Options) -> str:
     """Exports and checks; returns what there is to say."""
+    if not options.platforms or not set(options.platforms) <= set(PLATFORMS):
+        raise ValueError(
+            f"--platforms {' '.join(options.platforms) or 'names none'}: give some of"
+            f" {', '.join(PLATFORMS)}"
+        )
     check_new(options.out)
     places.check_folder("--out", options.out, {})
     if options.onnx:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from jaxmtl.types import Schema
+
 
 class Layout(NamedTuple):
     """The shape of a paper's table.
@@ -22,6 +24,22 @@ class Layout(NamedTuple):
     baselines: Mapping[str, str]
     paper: str
     has_best: bool = False
+
+    def fitted(self, schema: Schema) -> Layout:
+        """The columns that a log can fill.
+
+        Where a role's label is continuous MSE takes the place of AUC; where one label
+        plays both roles the CVR's columns go.
+        """
+        tasks = {"ctr": schema.ctr, "cvr": schema.cvr, "ctcvr": schema.cvr}
+        main = {}
+        for metric, title in self.main.items():
+            part, _, name = metric.partition(".")
+            if name == "auc" and schema.task(tasks[part]).kind == "continuous":
+                metric, title = f"{part}.mse", title.replace("AUC", "MSE")
+            if part == "ctr" or schema.ctr != schema.cvr:
+                main[metric] = title
+        return self._replace(main=main)
 
     def as_json(self) -> dict:
         """For `table.json`, from which tables are drawn again."""

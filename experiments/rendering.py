@@ -274,9 +274,15 @@ def _captions(table: Table) -> list[str]:
     scored = [
         f"{title} on {_scored_on(table, name)}" for name, title in _main(table).items()
     ]
+    undefined = [
+        f"{title} is undefined: {_why(table, name)}."
+        for name, title in _main(table).items()
+        if _why(table, name)
+    ]
     seeds = ", ".join(map(str, table["seeds"])) or "none"
     lines = [
         f"{'; '.join(scored)}.",
+        *undefined,
         f"Mean ± half width of the 95 % t-interval over seeds {seeds}; Δ: against"
         f" {baseline}; p: paired t over seeds with Holm's correction over"
         f" the rows. {table['layout']['paper']}",
@@ -307,4 +313,18 @@ def _scored_on(table: Table, name: str) -> str:
             counts = {k: metric[k] for k in ("n", "positives", "users") if k in metric}
             text = ", ".join(f"{k}={v:,}" for k, v in counts.items() if v is not None)
             return f"{metric['space']} rows ({text})"
-    return "no rows"
+    return "no rows, as no row of the table predicts it"
+
+
+def _why(table: Table, name: str) -> str:
+    """Why a metric is undefined in the rows that have it; empty where it is not."""
+    found = [row["metrics"][name] for row in table["rows"] if name in row["metrics"]]
+    metric = next((m for m in found if m["mean"] is None), None)
+    if metric is None:
+        return ""
+    n, positives = metric["n"], metric["positives"]
+    if not n:
+        return f"the test has no labelled {metric['space']} row"
+    if positives in (0, n):
+        return f"it needs labels of both kinds, and all {n:,} in the test are alike"
+    return "some seed's value is not known"

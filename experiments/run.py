@@ -141,6 +141,7 @@ def _run(name: str, preset: Preset, rest: Sequence[str], argv: Sequence[str]) ->
         return configure_row(module, row, options.config, data.schema, settings)
 
     ablations = [configure(row) for row in getattr(module, "ROWS", (module,))]
+    tuned.check_rows(chosen, ablations)
     for line in tuned.describe(chosen, ablations):
         _say(line)
     for row in ablations:
@@ -172,7 +173,7 @@ def _run(name: str, preset: Preset, rest: Sequence[str], argv: Sequence[str]) ->
             data=data,
             crew=hands,
             command=console.as_typed(["python", "-m", "experiments.run", *argv]),
-            layout=ablation.layout(name),
+            layout=ablation.layout(name).fitted(data.schema),
             tuned=tuned.record(chosen, ablations),
         )
         with contextlib.closing(monitor), contextlib.closing(hands):

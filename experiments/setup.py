@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+from jax.sharding import Mesh
+
 from experiments.config import Config
 from jaxmtl import sharding, spaces
 from jaxmtl.data.batches import Plan
 from jaxmtl.data.batches.large_plan import LargePlan
+from jaxmtl.data.reading.files import nearest
 from jaxmtl.data.store import Dataset
 from jaxmtl.optim import Adam
 from jaxmtl.setup import Conflict, Setup
@@ -25,14 +28,16 @@ def task_names(config: Config, schema: Schema) -> tuple[str, ...]:
     words = {
         "ctr": (schema.ctr,),
         "cvr": (schema.cvr,),
-        "pair": (schema.ctr, schema.cvr),
+        "pair": tuple(roles(schema).values()),
         "all": every,
     }
     names = words[given] if isinstance(given, str) else tuple(given)
     if not names or len(set(names)) < len(names) or not set(names) <= set(every):
+        unknown = [name for name in names if name not in every]
+        near = nearest(unknown[0], every) if unknown else ""
         raise ValueError(
-            f"--training.tasks {' '.join(names)}: give pair, ctr, cvr, all or some of"
-            f" {list(every)}, each once"
+            f"--training.tasks {' '.join(names) or 'names none'}{near}: give pair, ctr,"
+            f" cvr, all or some of {list(every)}, each once"
         )
     return names
 
@@ -42,20 +47,61 @@ def learned_spaces(config: Config) -> Spaces:
     return getattr(config.model.options, "spaces", config.training.spaces)
 
 
+def roles(schema: Schema) -> dict[str, str]:
+    """`ctr` and `cvr` -> the task that plays the part.
+
+    A label that plays both is the CTR, and there is no CVR.
+    """
+    parts = {"ctr": schema.ctr, "cvr": schema.cvr}
+    return parts if schema.ctr != schema.cvr else {"ctr": schema.ctr}
+
+
 def role(schema: Schema, task: str) -> str:
     """`ctr`, `cvr`, or the name of a task that plays neither part."""
-    return {schema.ctr: "ctr", schema.cvr: "cvr"}.get(task, task)
+    return {name: part for part, name in roles(schema).items()}.get(task, task)
 
 
 def not_applicable(config: Config, schema: Schema) -> str | None:
     """Why a row has no meaning on a log, or None where it has one."""
     cvr = schema.task(schema.cvr)
+    if schema.ctr == schema.cvr and _is_about_cvr(config):
+        return (
+            f"{schema.name} has one label, {schema.ctr!r}, which is trained as the CTR,"
+            " and this row is about the CVR"
+        )
     if config.training.conflict_factor != 1 and cvr.space == IMPRESSION:
         return (
             f"{schema.name} has neither durations nor a label space for"
             f" {cvr.name!r}: no click can go without its conversion"
         )
+    architecture = config.model.options
+    is_asked = config.training.tasks in ("pair", "all")  # for all that the log has
+    if is_asked and learns_funnel(config):
+        try:
+            spaces.check_funnel(architecture.name, schema, task_names(config, schema))
+        except ValueError as error:
+            return str(error)
     return None
+
+
+def _is_about_cvr(config: Config) -> bool:
+    """Whether a row changes what is done for the CVR, or exchanges its ticket."""
+    training = config.training
+    return (
+        training.tasks == "cvr"
+        or training.conflict_factor != 1
+        or training.cvr_passes != 1
+        or training.cvr_weight != 1
+        or config.model.own_dim > 0
+        or config.pruning.masks in ("swapped", "ctr")
+    )
+
+
+def learns_funnel(config: Config) -> bool:
+    """Whether a row learns a task through those that lead to it."""
+    return (
+        hasattr(config.model.options, "spaces") or config.training.spaces == "product"
+    )
 
 
 def make_setup(
@@ -67,7 +113,7 @@ def make_setup(
     """The static part of a training of some tasks, in a net built for `net_tasks`."""
     schema, training, model = data.schema, config.training, config.model
     kinds = {"binary": training.binary_loss, "continuous": training.continuous_loss}
-    roles = {schema.ctr: training.ctr_weight, schema.cvr: training.cvr_weight}
+    weights = {"ctr": training.ctr_weight, "cvr": training.cvr_weight}
     has_cvr = schema.cvr in tasks
     conflict = None
     if training.conflict_factor != 1 and has_cvr:
@@ -87,7 +133,9 @@ def make_setup(
         task_losses=tuple((name, kinds[schema.task(name).kind]) for name in tasks),
         own_dims=((schema.cvr, model.own_dim),) if model.own_dim and has_cvr else (),
         init_scale=model.init_scale,
-        task_weights=tuple((name, roles.get(name, 1.0)) for name in tasks),
+        task_weights=tuple(
+            (name, weights.get(role(schema, name), 1.0)) for name in tasks
+        ),
         summed=training.schedule == "sum",
         moving=config.optimiser.moving,
         tables=config.optimiser.tables,
@@ -97,9 +145,16 @@ def make_setup(
         spaces=learned_spaces(config),
         net_tasks=net_tasks if set(net_tasks) > set(tasks) else (),
         masked=config.pruning.masks != "none",
-        mesh=sharding.make_mesh(config.mesh.devices),
+        mesh=_mesh(config.mesh.devices),
     )
     return dataclasses.replace(setup, positive_weights=_weights(config, data, setup))
+
+
+def _mesh(devices: int) -> Mesh | None:
+    try:
+        return sharding.make_mesh(devices)
+    except ValueError as error:
+        raise ValueError(f"--mesh.devices {devices}: {error}") from error
 
 
 def _weights(
@@ -133,6 +188,11 @@ def make_plan(config: Config, data: Dataset, setup: Setup) -> Plan | LargePlan:
       ValueError: their size does not fit the log, or the devices.
     """
     size, train = config.training.batch_size, data.splits["train"]
+    if size > train.num_rows:
+        raise ValueError(
+            f"--training.batch-size is {size}, but {data.schema.name} has"
+            f" {train.num_rows} training rows; use 1 … {train.num_rows}"
+        )
     sharding.check_divides(size, setup.mesh, "--training.batch-size: a batch")
     options = {
         "summed": setup.summed,

@@ -14,6 +14,7 @@ from experiments.running import scores
 from jaxmtl.data import leakage
 from jaxmtl.data.log import Log
 from jaxmtl.data.reading.files import find_parts
+from jaxmtl.data.remarks import remarks
 from jaxmtl.data.sources import (
     ali_ccp,
     aliexpress,
@@ -76,6 +77,13 @@ def load(
         disguise, or the view asks for what the log has not.
     """
     source = find(config)
+    try:
+        config.cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"--data.cache {config.cache}: {error.strerror}; give a folder to keep"
+            " prepared logs in"
+        ) from error
     data = prepare(
         config.name,
         source.identity,
@@ -90,7 +98,11 @@ def load(
         train = data.splits["train"]
         for warning in leakage.refuse_leaks(data.schema, train, config.allow_leaks):
             say(warning)
-    return views.apply(data, config.view)
+    data = views.apply(data, config.view)
+    found = remarks(data.schema, data.splits)
+    for line in found:
+        say(f"{config.name}: {line}")
+    return dataclasses.replace(data, notes=(*data.notes, *found))
 
 
 def fingerprint(config: DataConfig) -> str:
@@ -110,6 +122,7 @@ def find(config: DataConfig) -> Source:
       ValueError: a file is missing, or the description of the log is none.
     """
     path, name = config.path, config.name
+    _check_options(config)
     if name == "video_feed":
         feed = dataclasses.asdict(config.feed)
         return Source({"feed": feed}, lambda: video_feed.read(config.feed))
@@ -135,7 +148,7 @@ def find(config: DataConfig) -> Source:
         }
         raise ValueError(f"--data.name {name} needs --data.path: {wanted[name]}")
     if not path.exists():
-        raise ValueError(f"{path}: no such file or folder")
+        raise ValueError(f"--data.path {path}: no such file or folder")
     if name == "ali_ccp":
         options = {"options": dataclasses.asdict(config.ali_ccp)}
         read = lambda: ali_ccp.read(path, config.ali_ccp)
@@ -147,6 +160,13 @@ def find(config: DataConfig) -> Source:
         raise ValueError(
             "--data.name own_log needs --data.schema: a TOML or JSON file that"
             " describes the log; examples/own_log/schema.toml is one"
+        )
+    if not config.schema.exists():
+        raise ValueError(f"--data.schema {config.schema}: no such file or folder")
+    if config.schema.is_dir():
+        raise ValueError(
+            f"--data.schema {config.schema}: a folder; give the TOML or JSON file in"
+            " it that describes the log"
         )
     described = {"schema": _plain(description.load(config.schema))}
     read = lambda: own_log.read(path, config.schema)
@@ -163,3 +183,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (set, frozenset)):
         return sorted(value)
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _check_options(config: DataConfig) -> None:
+    """Refuses what would be passed over: a path, or a schema, that nothing reads."""
+    if config.name == "video_feed" and config.path is not None:
+        raise ValueError(
+            f"--data.path {config.path}: --data.name video_feed is simulated and reads"
+            " no file; for a log of your own give --data.name own_log"
+        )
+    if config.name != "own_log" and config.schema is not None:
+        raise ValueError(
+            f"--data.schema {config.schema}: --data.name {config.name} has a schema of"
+            " its own; for a log of your own give --data.name own_log"
+        )

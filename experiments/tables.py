@@ -17,7 +17,7 @@ from experiments.running import study, ticket_searches
 from experiments.running.crew import Crew
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import write_json
-from experiments.setup import learned_spaces, role
+from experiments.setup import learned_spaces, role, roles
 from experiments.tuning import tuned
 from jaxmtl.data.store import Dataset
 
@@ -139,9 +139,9 @@ def write_rounds(context: Context, module: ModuleType) -> str:
     )
     table_figures.figure4(panels, workdir / "figure4.png")
     files = ["figure4.json", "figure4.png", "tickets/"]
-    roles = {"CTR": data.schema.ctr, "CVR": data.schema.cvr}
-    if all(task in found[0] for task in roles.values()):
-        pair = {name: found[0][task].mask for name, task in roles.items()}
+    parts = roles(data.schema)
+    if len(parts) == 2 and all(task in found[0] for task in parts.values()):
+        pair = {part.upper(): found[0][task].mask for part, task in parts.items()}
         table_figures.mask_maps(pair, workdir / "masks.png")
         files.append("masks.png")
     parts = [

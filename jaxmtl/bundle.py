@@ -252,7 +252,7 @@ def _value(stored: np.ndarray | None, leaf: Mapping[str, Any], marks: list) -> A
 
 def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     # Not compressed: trained floats hardly shrink, and would have to be unpacked.
-    np.savez(path, **arrays)
+    sealed.write_arrays(path, arrays)
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:

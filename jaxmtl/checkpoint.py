@@ -98,7 +98,7 @@ def restore(
     if not np.array_equal(saved["sha256"], _sha256(tree)):
         raise ValueError(
             f"checkpoint {folder} is damaged: its arrays are not those that were saved;"
-            " delete it and train again"
+            " move it away and train again"
         )
     if digest is not None and np.asarray(saved["sha256"]).tobytes().hex() != digest:
         raise ValueError(

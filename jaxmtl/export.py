@@ -86,7 +86,7 @@ def export(
 def check_new(folder: Path) -> None:
     """Raises ValueError where a folder to write is there and holds something."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} is there already; give another, or delete it")
+        raise ValueError(f"{folder} is there already; give another, or an empty one")
 
 
 def kind_of(setup: Setup) -> Kind:

@@ -13,8 +13,10 @@ import hashlib
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -57,7 +59,7 @@ def write(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
     try:
         temporary.mkdir(parents=True)
         with (temporary / ARRAYS).open("wb") as file:
-            np.savez(file, **arrays)
+            write_arrays(file, arrays)
             _sync(file)
         seal = {ARRAYS: digest(temporary / ARRAYS)}
         with (temporary / SEAL).open("w", encoding="utf-8") as file:
@@ -91,6 +93,25 @@ def read(folder: Path) -> dict[str, np.ndarray]:
     raise ValueError(f"{folder / wrong} is not what was written")
 
 
+def write_arrays(
+    file: BinaryIO | Path, arrays: Mapping[str, np.ndarray], *, small: bool = False
+) -> None:
+    """Writes an `.npz` of arrays by any name.
+
+    `np.savez` takes them as keywords, and so none that is called `file`.
+
+    Args:
+      file: to write to.
+      arrays: by name.
+      small: whether they are compressed.
+    """
+    how = zipfile.ZIP_DEFLATED if small else zipfile.ZIP_STORED
+    with zipfile.ZipFile(file, "w", how) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), None, False)
+
+
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Reads an `.npz`, whoever wrote it; nothing is unpickled.
 
@@ -99,8 +120,13 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
       ValueError: it is damaged, or holds something else than arrays; says why.
     """
     try:
+        if not zipfile.is_zipfile(path):  # NumPy would speak of unsafe ways to read it
+            raise ValueError("it is no whole archive of arrays")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+            # By the members' own names: of a.npy and a.npy.npy, NumPy's names for
+            # them, a and a.npy, the second is the first one's.
+            members = archive.zip.namelist()
+            arrays = {name.removesuffix(".npy"): archive[name] for name in members}
     except Exception as error:  # what a header may be is left to Python's own parser
         if is_refused(error):
             raise Unreadable(path, error) from error

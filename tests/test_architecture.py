@@ -44,7 +44,7 @@ LAYERS = (
 )
 """Parts of `jaxmtl`: each imports its own layer and those above it in this list."""
 DATA_LAYERS = (
-    {"log", "schema_text", "batches", "leakage"},
+    {"log", "schema_text", "batches", "leakage", "remarks"},
     {"reading", "store"},
     {"encoding"},
     {"sources"},

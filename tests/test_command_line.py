@@ -94,7 +94,10 @@ def test_an_unknown_option_is_answered_with_the_nearest(command, tmp_path, capsy
     ("settings", "words"),
     [
         ("--seeds 0", ["--seeds is 0", "1 or more"]),
-        ("--training.batch-size 1501", ["batch size 1501", "1500 training rows"]),
+        (
+            "--training.batch-size 1501",
+            ["--training.batch-size is 1501", "1500 training rows"],
+        ),
         ("--training.epochs 0", ["--training.epochs is 0", "above 0"]),
         (
             "--optimiser.weight-decay -1",
@@ -187,12 +190,12 @@ def test_a_damaged_configuration_is_named(command, tmp_path, forbid_training):
 
 
 @pytest.mark.parametrize("keep", [0, 10, -30, "no archive"])
-def test_a_damaged_part_of_a_run_is_named_with_what_to_delete(keep, tmp_path):
+def test_a_damaged_part_of_a_run_is_named_with_what_to_move(keep, tmp_path):
     path = tmp_path / "part" / "arrays.npz"
     write_arrays(path, {"a": np.arange(1000), "b": np.zeros(3)})
     whole = path.read_bytes()
     path.write_bytes(keep.encode() if isinstance(keep, str) else whole[:keep])
-    with pytest.raises(ValueError, match=f"{path}: .+; delete {path.parent} to"):
+    with pytest.raises(ValueError, match=f"{path}: .+; move {path.parent} away"):
         read_arrays(path)
 
 

@@ -509,7 +509,14 @@ def test_the_example_is_read():
         ("high = 500", "high = 5, metric = 'auc'", "but AUC needs labels 0 and 1"),
         ('space = "click"', 'space = "clik"', "task 'order' lives in space 'clik'"),
         ('user = "user_id"', 'user = "tags"', "'tags' groups rows but is no single"),
-        ('ctr = "click"', 'ctr = "clicks"', "'clicks' plays a role but is no task"),
+        (
+            'ctr = "click"',
+            'ctr = "clicks"',
+            "ctr: 'clicks' plays a role but is no task; did you mean 'click'?",
+        ),
+        ('item = "item_id"', 'item = "itm_id"', "did you mean 'item_id'?"),
+        ("high = 500", "high = inf", "tasks.spend: high is inf; for a continuous task"),
+        ("click = {}", "click = {}\nclick = {}", "cannot be read as TOML: Cannot over"),
         ("hour = {}", "click = {}", "column 'click' is a task and a feature"),
         ('"column"\n', '"columns"\n', "split: by is 'columns'; did you mean 'column'?"),
         (BY_COLUMN, BY_COLUMN + "\ntest = 0.1", 'shares mean nothing by = "column"'),
@@ -689,3 +696,12 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     assert "Empty CSV file" in refused("a.csv", b"")
     assert "Expected 11 columns, got 1: u1" in refused("a.csv", lines + b"u1\n")
     assert "invalid UTF8" in refused("a.csv", lines.replace(b"u1", b"\xff"))
+
+
+def test_a_key_that_stands_twice_in_json_is_refused(tmp_path):
+    raw = json.dumps(tomllib.loads(SCHEMA))
+    path = tmp_path / "schema.json"
+    path.write_text(raw.replace('"hour": {}', '"hour": {}, "hour": {"log": true}'))
+    log = write_csv(tmp_path / "log.csv", TINY)
+    with pytest.raises(ValueError, match=r"schema\.json: .*'hour' stands twice"):
+        own_log.read(log, path)

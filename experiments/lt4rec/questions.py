@@ -188,7 +188,7 @@ def _measured(row: ArrayLike, against: ArrayLike) -> dict[str, Any]:
     test, differences = paired_t(row, against), np.subtract(row, against)
     return {
         "difference": test.difference,
-        "relative": test.difference / np.mean(against),
+        "relative": _ratio(test.difference, float(np.mean(against))),
         "ci95": test.ends,
         "seeds": len(differences),
         "deviation": None if test.p is None else float(np.std(differences, ddof=1)),
@@ -207,7 +207,7 @@ def to_text(found: Sequence[Mapping[str, Any]], command: str) -> str:
         ["claim", *(f"{test['claim']} in {test['metric']}" for test in found)],
         ["paper", *(_number(test["paper"]) for test in found)],
         ["here", *(_number(test["difference"]) for test in found)],
-        ["relative", *(f"{test['relative']:+.2%}" for test in found)],
+        ["relative", *map(_percent, found)],
         ["95 % over seeds", *(interval_text(test["ci95"]) for test in found)],
         ["p (Holm)", *(p_text(test) for test in found)],
         ["so?", *(test["verdict"] for test in found)],
@@ -224,6 +224,14 @@ def to_text(found: Sequence[Mapping[str, Any]], command: str) -> str:
         f" correction's first step, p < {SIGNIFICANCE:g} / claims;"
         f" {NONE}: the paper gives no number.\n\n`{command}`\n"
     )
+
+
+def _ratio(difference: float, base: float) -> float | None:
+    return difference / base if base else None  # a tiny test has an AUC of 0
+
+
+def _percent(test: Mapping[str, Any]) -> str:
+    return "–" if test["relative"] is None else f"{test['relative']:+.2%}"
 
 
 def _number(value: float | None) -> str:

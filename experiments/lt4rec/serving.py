@@ -30,6 +30,7 @@ from experiments.lt4rec import base_ctr, base_cvr, hard_sharing, s_neuron, s_wei
 from experiments.rendering import grid
 from experiments.report import describe_environment
 from experiments.running.workdir import write_json
+from experiments.setup import roles
 from jaxmtl import bundle, compact, export, metrics, outputs, sparse
 from jaxmtl.bundle import Bundle
 from jaxmtl.serving import read_net
@@ -44,6 +45,12 @@ Vectors = Callable[[slice], np.ndarray]
 
 def run(context: tables.Context) -> str:
     """Trains what is missing; writes `serving.json` and `serving.md`."""
+    schema = context.data.schema
+    if len(roles(schema)) < 2:
+        raise ValueError(
+            f"{context.name} serves several tasks together, and {schema.name} has one"
+            f" label for CTR and CVR, {schema.ctr!r}; name another as cvr"
+        )
     tables.train(context)
     seed = context.seeds[0]
     rows = {

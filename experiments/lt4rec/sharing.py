@@ -24,7 +24,7 @@ from experiments.running import joint, ticket_searches
 from experiments.running.crew import Job
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import read_json, write_json
-from experiments.setup import role, task_names
+from experiments.setup import role, roles, task_names
 from experiments.statistics import mean_interval
 from experiments.tuning import tuned
 from jaxmtl import sharing
@@ -47,6 +47,11 @@ def run(context: tables.Context) -> str:
     sparse, dense = context.rows
     data, workdir, monitor = context.data, context.workdir, context.monitor
     names = task_names(sparse.config, data.schema)
+    if len(roles(data.schema)) < 2:
+        raise ValueError(
+            f"{context.name} compares the CTR with the CVR, and {data.schema.name} has"
+            f" one label for both, {data.schema.ctr!r}; name another as cvr"
+        )
     if not {data.schema.ctr, data.schema.cvr} <= set(names):
         raise ValueError(
             f"{context.name} compares the CTR with the CVR, but"

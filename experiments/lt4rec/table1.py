@@ -47,14 +47,15 @@ def count(data: Dataset, splits: tuple[str, ...]) -> dict[str, float | None]:
     users = column(lambda rows: rows.groups["user"])
     items = column(lambda rows: rows.groups["item"])
     labels = {t.name: column(lambda r, n=t.name: r.labels[n]) for t in schema.tasks}
-    clicks = labels[schema.ctr] > 0
+    shown = labels[schema.ctr][~np.isnan(labels[schema.ctr])]
     cvr = labels[schema.cvr][schema.task(schema.cvr).inside(labels)]
+    has_cvr = schema.ctr != schema.cvr
     return {
         "users": len(np.unique(users)),
         "items": len(np.unique(items)),
         "impressions": len(users),
-        "clicks": int(clicks.sum()),
-        "conversions": int((cvr > 0).sum()),
-        "click rate": float(clicks.mean()),
-        "mean CVR label": float(cvr.mean()) if len(cvr) else None,
+        "clicks": int((shown > 0).sum()),
+        "conversions": int((cvr > 0).sum()) if has_cvr else None,
+        "click rate": float((shown > 0).mean()) if len(shown) else None,
+        "mean CVR label": float(cvr.mean()) if has_cvr and len(cvr) else None,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -124,8 +125,10 @@ def _rounds(title: str, panel: Mapping[str, Any]) -> Picture:
     table_figures.draw_rounds(figure.subplots(), title, **panel)
     grid = results.rounds_grid(title, panel)
     rounds = "; ".join(" ".join(cells[1:3]) for cells in grid.rows[1:])
+    # A title holds a task's name, which may be long, or plain as another's is.
+    digest = zlib.crc32(title.encode())
     return Picture(
-        f"rounds-{_plain(title)}.svg",
+        f"rounds-{_plain(title)[:40]}-{digest:08x}.svg",
         to_svg(figure),
         f"{title}: validation {panel['metric']} by weights kept: {rounds}",
     )

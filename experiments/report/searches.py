@@ -14,7 +14,7 @@ from experiments.report.study_files import MAPS, SEARCHES
 from experiments.running import ticket_cache, ticket_searches
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import write_arrays, write_json
-from experiments.setup import role, task_names
+from experiments.setup import role, roles, task_names
 from jaxmtl.data.store import Dataset
 from jaxmtl.tickets import Ticket
 
@@ -71,9 +71,9 @@ def write(
             )
             for task in new
         }
-        pair = {"CTR": data.schema.ctr, "CVR": data.schema.cvr}
-        if set(pair.values()) <= set(tasks):
-            masks = {name: found[0][task].mask for name, task in pair.items()}
+        pair = roles(data.schema)
+        if len(pair) == 2 and set(pair.values()) <= set(tasks):
+            masks = {part.upper(): found[0][task].mask for part, task in pair.items()}
             for layer, kinds in table_figures.meet(masks).items():
                 maps[f"{row.row.name}/{layer}"] = np.asarray(kinds, np.uint8)
     if panels:

@@ -204,43 +204,44 @@ def started_from(run: Path) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def find_checkpoint(run: Path, seed: int, option: str = "--init-from") -> Path:
+def find_checkpoint(run: Path, seed: int, given: str = "--init-from") -> Path:
     """A finished seed's checkpoint in the work directory of one row, or in a row's.
 
     Args:
-      run: either folder.
-      seed: whose.
-      option: by which the folder was given.
+      run: the folder.
+      seed: whose training.
+      given: what a command line calls the folder.
 
     Raises:
       ValueError: there is none, it is not finished, or there are rows to choose from;
         names what there is.
     """
-    row = _only_row(run, option)
+    row = _only_row(run, given)
     folder = row / f"seed{seed}"
     if (folder / SEED).exists():
         return folder / CHECKPOINT
     if folder.exists():
         raise ValueError(
-            f"{option} {run}: seed {seed} of {row.name} is not finished; repeat the"
+            f"{given} {run}: seed {seed} of {row.name} is not finished; repeat the"
             " command that began it, which goes on from what is there"
         )
     known = sorted(path.parent.name for path in row.glob(f"seed*/{SEED}"))
-    raise ValueError(f"{option} {run}: {row.name} has no seed {seed}; it has {known}")
+    raise ValueError(f"{given} {run}: {row.name} has no seed {seed}; it has {known}")
 
 
-def _only_row(run: Path, option: str = "--init-from") -> Path:
+def _only_row(run: Path, given: str = "--init-from") -> Path:
     is_row = (run / "result.json").exists() or any(run.glob("seed*"))
     # What a system or a person puts beside them is no row.
     rows = [run] if is_row else sorted({p.parent for p in run.glob("rows/*/seed*")})
     if len(rows) != 1:
         names = [row.name for row in rows]
         raise ValueError(
-            f"{option} {run}: "
+            f"{given} {run}: "
             + (
                 f"holds the rows {names}; name one as {run / 'rows' / names[0]}"
                 if rows
-                else "no run's work directory"
+                else "no run's work directory, in which experiments.run has finished"
+                " a row"
             )
         )
     return rows[0]

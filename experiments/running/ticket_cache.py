@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,7 +85,9 @@ def folder(workdir: Path, config: Config, data: Dataset, task: str, seed: int) -
     """Where a search is kept."""
     text = json.dumps(identity(config, data, task), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    name = f"{role(data.schema, task)}-{config.pruning.unit}-{digest}"
+    # Of a task's name what any file system takes; the digest tells tasks apart.
+    word = re.sub(r"[^A-Za-z0-9_]", "_", role(data.schema, task))[:40]
+    name = f"{word}-{config.pruning.unit}-{digest}"
     return workdir / "tickets" / name / f"seed{seed}"
 
 

@@ -48,7 +48,7 @@ def read_json(path: Path) -> Any:
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes an `.npz` whole or not at all."""
     with _replacing(path) as temporary:
-        np.savez_compressed(temporary, **arrays)
+        sealed.write_arrays(temporary, arrays, small=True)
 
 
 @contextlib.contextmanager
@@ -88,7 +88,7 @@ def _damaged(path: Path, error: Exception) -> ValueError:
     if sealed.is_refused(error):
         return sealed.Unreadable(path, error)
     reason = str(error).partition("\n")[0]
-    return ValueError(f"{path}: {reason}; delete {path.parent} to make it again")
+    return ValueError(f"{path}: {reason}; move {path.parent} away to make it again")
 
 
 def claim(folder: Path, config: dict, resume: Resume = "auto") -> TextIO:
@@ -143,7 +143,7 @@ def _check_config(folder: Path, held: Any, wanted: Any) -> None:
         shown = "; ".join(differing[:5]) + ("; …" if len(differing) > 5 else "")
         raise ValueError(
             f"work directory {folder} holds another configuration: {shown}. Give"
-            " another with --workdir, or delete it"
+            " another with --workdir"
         )
 
 
@@ -156,7 +156,7 @@ def _check_resume(folder: Path, holds_run: bool, resume: Resume) -> None:
     if resume == "never" and holds_run:
         raise ValueError(
             f"work directory {folder} holds a run, and --resume never goes on with"
-            " none; give another with --workdir, or delete it"
+            " none; give another with --workdir"
         )
 
 

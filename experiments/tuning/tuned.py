@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,6 @@ from typing import (
 from experiments import ablation
 from experiments.ablation import Ablation
 from experiments.config import Config
-from experiments.running.workdir import read_json
 
 Value = float | int | str | bool | None
 """Of a tuned setting: what JSON holds without lists and objects."""
@@ -60,8 +60,8 @@ def read(path: Path) -> Tuned:
     """
     if not path.is_file():
         raise ValueError(f"--tuned {path}: no such file; experiments.tune writes one")
-    content = read_json(path)
     try:
+        content = json.loads(path.read_text(encoding="utf-8"))
         rows = {name: dict(row["settings"]) for name, row in content["rows"].items()}
         budget = dict(content["budget"])
         seeds, anchors = (list(budget[key]) for key in ("seeds", "anchors"))
@@ -69,7 +69,7 @@ def read(path: Path) -> Tuned:
         is_whole = seeds and anchors and content["space"] and budget["trials"] > 0
         is_whole = is_whole and all(isinstance(text, str) for text in texts)
         is_whole = is_whole and all(type(number) is int for number in numbers)
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError):
         is_whole = False
     if not is_whole:
         raise ValueError(
@@ -148,6 +148,20 @@ def check_seeds(chosen: Tuned, seeds: Sequence[int]) -> None:
         raise ValueError(
             f"--tuned {chosen.path} was chosen on seeds {both}, which are among those"
             " to report; give fewer --seeds"
+        )
+
+
+def check_rows(chosen: Tuned, rows: Sequence[Ablation]) -> None:
+    """Raises ValueError where the file tunes rows of another paper alone."""
+    if chosen.path is None or not rows:
+        return
+    papers = {name.split(".")[0] for name in chosen.rows}
+    if not any(row.module.split(".")[0] in papers for row in rows):
+        raise ValueError(
+            f"--tuned {chosen.path} has settings of no row like"
+            f" {', '.join(row.module for row in rows)}; it has those of"
+            f" {', '.join(chosen.rows) or 'no row'}: give the file that"
+            " experiments.tune wrote for these rows, or leave --tuned out"
         )
 
 

@@ -89,7 +89,8 @@ class Plan:
             if not found[kind].any():
                 raise ValueError(
                     f"task {task.name!r} has no labelled training row in its space"
-                    f" {task.space!r}; drop the task or use a larger log"
+                    f" {task.space!r}; leave it out of --training.tasks,"
+                    " or give a log that has some"
                 )
         if summed:
             found = {EVERY: np.any(list(found.values()), axis=0)}

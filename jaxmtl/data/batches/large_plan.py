@@ -127,7 +127,8 @@ def _find(schema, rows: Rows, tasks, summed: bool) -> dict[str, np.ndarray | _Al
         if not counts[kind]:
             raise ValueError(
                 f"task {task.name!r} has no labelled training row in its space"
-                f" {task.space!r}; drop the task or use a larger log"
+                f" {task.space!r}; leave it out of --training.tasks,"
+                " or give a log that has some"
             )
     return {
         kind: _All(rows.num_rows)

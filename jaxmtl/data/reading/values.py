@@ -139,10 +139,20 @@ def read_label(column: pa.Array, task: Task) -> np.ndarray:
     Raises:
       BadValue: as `read_numbers`, or a label lies outside the task's range.
     """
-    values = read_numbers(column)
-    if task.kind == "binary":
+    is_binary = task.kind == "binary"
+    try:
+        values = read_numbers(column)
+    except BadValue as error:
+        how = "; a binary label is 0 or 1, or true or false" if is_binary else ""
+        raise BadValue(f"{error}{how}", error.at) from error
+    if is_binary:
         wrong = (values != 0) & (values != 1) & ~np.isnan(values)
-        refuse(wrong, values, "a binary label is 0 or 1, or empty where it is missing")
+        refuse(
+            wrong,
+            values,
+            "a binary label is 0 or 1, or empty where it is missing; of a label with"
+            f' other values say in tasks.{task.name} kind = "continuous", and high',
+        )
     refuse(
         (values < 0) | (values > task.high),
         values,
@@ -250,7 +260,7 @@ def _parse(column: pa.Array, kinds: tuple[pa.DataType, ...], expected: str) -> p
         if text is not None and not any(_fits(text, kind) for kind in kinds):
             raise BadValue(
                 f"{text!r} is not {expected}; correct it, or list it under missing in"
-                " the schema file",
+                " the schema file if it says that there is no value",
                 at,
             )
     raise BadValue(f"mixes several ways of writing {expected}; write all the same way")

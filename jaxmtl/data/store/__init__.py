@@ -29,7 +29,7 @@ from jaxmtl.data.store.locking import taking_turns
 from jaxmtl.data.store.tfds_builder import build, read_blocks
 from jaxmtl.types import Rows, Schema
 
-FORMAT = 2
+FORMAT = 3
 """Of the columns on disk; part of their folder's name."""
 FULL = os.strerror(errno.ENOSPC)
 """In the words of OSError, and of array_record's RuntimeError."""

@@ -1,7 +1,9 @@
 """A split on disk: one memory-mapped `.npy` for each column of its rows.
 
 Rows are written a block at a time and read where they lie, so a split may be larger
-than memory: what the system keeps of its files it can drop again.
+than memory: what the system keeps of its files it can drop again. Labels and extras are
+numbered, in the order of their sorted names: a name is the user's and never part of a
+path, which could lead out of the folder, be too long, or be the same as another's.
 """
 
 from __future__ import annotations
@@ -51,13 +53,19 @@ def write_split(folder: Path, n: int, blocks: Iterable[Rows]) -> None:
 
 
 def _flat(rows: Rows) -> dict[str, np.ndarray]:
+    labels, extras = _files("label", rows.labels), _files("extra", rows.extras)
     return {
         "ids": rows.ids,
         "numeric": rows.numeric,
-        **{f"label.{name}": column for name, column in rows.labels.items()},
-        **{f"extra.{name}": column for name, column in rows.extras.items()},
+        **{labels[name]: column for name, column in rows.labels.items()},
+        **{extras[name]: column for name, column in rows.extras.items()},
         **{f"group.{name}": column for name, column in rows.groups.items()},
     }
+
+
+def _files(part: str, names: Iterable[str]) -> dict[str, str]:
+    """Column -> what its file is called, without the ending."""
+    return {name: f"{part}.{place}" for place, name in enumerate(sorted(names))}
 
 
 def open_split(folder: Path, schema: Schema, n: int) -> Rows:
@@ -67,6 +75,9 @@ def open_split(folder: Path, schema: Schema, n: int) -> Rows:
       ValueError: a file is missing, truncated, or of another type or length than
         schema and `n` say; names it.
     """
+
+    labels = _files("label", [task.name for task in schema.tasks])
+    extras = _files("extra", schema.extras)
 
     def column(name: str, dtype: type, *width: int) -> np.ndarray:
         path = folder / f"{name}.npy"
@@ -87,7 +98,7 @@ def open_split(folder: Path, schema: Schema, n: int) -> Rows:
     return Rows(
         column("ids", np.int32, schema.slots),
         column("numeric", np.float32, len(schema.numeric)),
-        {t.name: column(f"label.{t.name}", np.float32) for t in schema.tasks},
-        {name: column(f"extra.{name}", np.float32) for name in schema.extras},
+        {t.name: column(labels[t.name], np.float32) for t in schema.tasks},
+        {name: column(extras[name], np.float32) for name in schema.extras},
         {name: column(f"group.{name}", np.int32) for name in GROUPS},
     )

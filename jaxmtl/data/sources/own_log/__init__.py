@@ -35,6 +35,7 @@ scoring (`jaxmtl.data.reading.texts`). What the log may hold:
   there are stands in the notes. Numbers are standardised over training rows.
 - A row without user, item, duration or what it is split by is dropped and counted.
 - Columns that the schema file does not name are not read.
+- A log with one label names it as `ctr` and as `cvr`: it is trained as the CTR.
 """
 
 from __future__ import annotations
@@ -147,8 +148,8 @@ def _scale(numeric: dict[str, np.ndarray], is_train: np.ndarray) -> np.ndarray:
     for name, count in zip(numeric, over.count, strict=True):
         if not count:
             raise ValueError(
-                f"numeric column {name!r} holds no value in any training row; take it"
-                " off the schema file"
+                f"numeric column {name!r} holds no value in any training row; take the"
+                f" key numeric.{name} off the schema file"
             )
     return standardise(values, over)
 

@@ -17,14 +17,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import tomllib
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from jaxmtl.data.reading.files import nearest
-from jaxmtl.types import Field, Schema, Task, Vocabulary
+from jaxmtl.spaces import JOINT
+from jaxmtl.types import IMPRESSION, Field, Schema, Task, Vocabulary
 
 By = Literal["column", "time", "hash"]
 KEYS = {
@@ -47,6 +50,9 @@ NUMERIC_KEYS = {"log": bool}
 TASK_KEYS = {"kind": str, "space": str, "high": float, "metric": str}
 SPLIT_KEYS = {"by": str, "column": str, "validation": float, "test": float}
 EXTRA_KEYS = {"duration": str}
+TAKEN = (IMPRESSION, "all", "pair", "shared")
+"""Names that a task cannot have: the space of all rows, what `--training.tasks` calls
+several, and what all tasks share in a net."""
 KIND_NAMES = {
     str: "a text",
     int: "a whole number",
@@ -162,13 +168,33 @@ def load(path: str | Path) -> Description:
             f"{path}: no such file; a log of your own needs a schema file that says"
             " what its columns are"
         ) from error
+    except OSError as error:
+        raise ValueError(
+            f"{path}: {error.strerror}; give the schema file, in TOML or JSON"
+        ) from error
     except UnicodeError as error:
         raise ValueError(f"{path}: {error}; write it in UTF-8") from error
-    parse = json.loads if path.suffix == ".json" else tomllib.loads
+    form, parse = "TOML", tomllib.loads
+    if path.suffix == ".json":
+        form, parse = "JSON", partial(json.loads, object_pairs_hook=_object)
     try:
-        return _describe(parse(text))
+        raw = parse(text)
     except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: cannot be read as {form}: {error}") from error
+    try:
+        return _describe(raw)
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _object(pairs: Collection[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; TOML refuses by itself a key that stands twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in found if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} stands twice in one table")
+    return found
 
 
 def _describe(raw: Any) -> Description:
@@ -184,6 +210,9 @@ def _describe(raw: Any) -> Description:
     if not all(isinstance(text, str) for text in missing):
         raise ValueError(f"missing is {missing}; expected a list of texts")
     fields, numeric = raw["fields"], raw.get("numeric", {})
+    for table in ("fields", "numeric", "tasks"):
+        for column in raw.get(table, ()):
+            _check_name(table, column)
     extras = raw.get("extras", {})
     _check(extras, EXTRA_KEYS, "extras")
     for name, entry in numeric.items():
@@ -202,6 +231,20 @@ def _describe(raw: Any) -> Description:
     )
     _check_roles(description)
     return description
+
+
+def _check_name(table: str, column: str) -> None:
+    if not column or not column.isprintable():
+        raise ValueError(
+            f"{table}: {column!r} is no name for a column: it must have a character,"
+            " and none that cannot be seen; rename the column in the log and here"
+        )
+    if table == "tasks" and (column in TAKEN or column.startswith(JOINT)):
+        raise ValueError(
+            f"tasks: {column!r} is no name for a task: {', '.join(TAKEN)} and names"
+            f" that begin with {JOINT} mean something else; rename the column in the"
+            " log and here"
+        )
 
 
 def _field(name: str, entry: Any) -> Field:
@@ -228,8 +271,8 @@ def _task(name: str, entry: Any) -> Task:
     metric = entry.get("metric", "auc" if kind == "binary" else "mse")
     _check_choice(f"{where}: metric", metric, ("auc", "mse"))
     high = entry.get("high", 1)
-    if not high > 0 or (kind == "binary" and high != 1):
-        expected = "1, or no such key" if kind == "binary" else "more than 0"
+    if not 0 < high < math.inf or (kind == "binary" and high != 1):
+        expected = "1, or no such key" if kind == "binary" else "a number above 0"
         raise ValueError(f"{where}: high is {high}; for a {kind} task give {expected}")
     return Task(name, kind, entry.get("space", "impression"), float(high), metric)
 
@@ -253,6 +296,27 @@ def _split(entry: Any) -> Split:
 
 
 def _check_roles(description: Description) -> None:
+    tasks = [task.name for task in description.tasks]
+    for role, name in (("ctr", description.ctr), ("cvr", description.cvr)):
+        if name not in tasks:
+            raise ValueError(
+                f"{role}: {name!r} plays a role but is no task{nearest(name, tasks)}"
+                f" (tasks are {', '.join(tasks)})"
+            )
+    single = [field.name for field in description.fields if field.slots == 1]
+    for role, name in (("user", description.user), ("item", description.item)):
+        if name not in single:
+            raise ValueError(
+                f"{role}: {name!r} groups rows but is no single-valued field"
+                f"{nearest(name, single)} (those are {', '.join(single)})"
+            )
+    for task in description.tasks:
+        others = [IMPRESSION, *(name for name in tasks if name != task.name)]
+        if task.space not in others:
+            raise ValueError(
+                f"tasks.{task.name}: task {task.name!r} lives in space {task.space!r}"
+                f"{nearest(task.space, others)} (known are {', '.join(others)})"
+            )
     names = dict.fromkeys(field.vocabulary for field in description.fields)
     description.schema(tuple(Vocabulary(name, 1) for name in names))  # raises
     features = {*(f.name for f in description.fields), *description.numeric}

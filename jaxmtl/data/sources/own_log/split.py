@@ -11,6 +11,13 @@ from jaxmtl.data.reading.splitting import by_time
 from jaxmtl.data.sources.own_log.columns import Coded, Columns
 from jaxmtl.data.sources.own_log.description import Split
 
+WAYS_OUT = {
+    "time": "give more rows, or larger shares",
+    "hash": "all rows of one value fall into one split, so split by a column that holds"
+    " more values, or give larger shares",
+    "column": f"let the column name {', '.join(SPLITS)}",
+}
+
 
 def assign(split: Split, columns: Columns) -> np.ndarray:
     """Assigns every row to a split.
@@ -23,8 +30,7 @@ def assign(split: Split, columns: Columns) -> np.ndarray:
         the column holds.
     """
     if split.by == "time":
-        validation, test = 1 - split.validation - split.test, 1 - split.test
-        assigned = by_time(columns.time, f"column {split.column!r}", (validation, test))
+        assigned = _by_time(split, columns.time)
     elif split.by == "hash":
         assigned = _by_hash(split, columns.ids[split.column])
     else:
@@ -33,10 +39,23 @@ def assign(split: Split, columns: Columns) -> np.ndarray:
     if not sizes.all():
         held = dict(zip(SPLITS, sizes.tolist(), strict=True))
         raise ValueError(
-            f"split by {split.by} of column {split.column!r} gives {held} rows; every"
-            " split needs some: give more rows, larger shares, or another column"
+            f"split: by {split.by} of column {split.column!r} gives {held} rows; every"
+            f" split needs some: {WAYS_OUT[split.by]}"
         )
     return assigned
+
+
+def _by_time(split: Split, time: np.ndarray) -> np.ndarray:
+    cuts = (1 - split.validation - split.test, 1 - split.test)
+    try:
+        return by_time(time, f"column {split.column!r}", cuts)
+    except ValueError as error:
+        most = np.unique(time, return_counts=True)[1].max()
+        raise ValueError(
+            f"split: {error}: rows of one time stay together, and {most} rows have the"
+            ' same; split by = "hash" of a column such as the user\'s, by = "column",'
+            " which names each row's split, or by a finer time"
+        ) from error
 
 
 def _by_column(split: Split, column: Coded) -> np.ndarray:
