@@ -60,7 +60,7 @@ def make_setup(
 ) -> Setup:
     """The static part of a training of some tasks, in a net built for `net_tasks`."""
     schema, training, model = data.schema, config.training, config.model
-    kinds = {"binary": training.binary_loss, "continuous": training.continuous_loss}
+    kinds = config.losses
     roles = {schema.ctr: training.ctr_weight, schema.cvr: training.cvr_weight}
     has_cvr = schema.cvr in tasks
     conflict = None
@@ -88,7 +88,7 @@ def make_setup(
         table_learning_rate=config.optimiser.table_learning_rate,
         precision=training.precision,
         conflict=conflict,
-        spaces=getattr(model.options, "spaces", training.spaces),
+        spaces=config.spaces,
         net_tasks=net_tasks if set(net_tasks) > set(tasks) else (),
         masked=config.pruning.masks != "none",
         mesh=sharding.make_mesh(config.mesh.devices),
@@ -99,10 +99,10 @@ def make_setup(
 def _weights(
     config: Config, data: Dataset, setup: Setup
 ) -> tuple[tuple[str, float], ...]:
-    """The positives' weight of every binary task that a log loss learns."""
+    """The positives' weight of every binary task."""
     given, found = config.training.positive_weight, []
     for name, task in setup.learned.items():
-        if task.kind == "binary" and dict(setup.task_losses)[name] == "log":
+        if task.kind == "binary":
             weight = given
             if given == "rate":
                 positives, rows = data.rates[task.name]
