@@ -44,8 +44,8 @@ class Conflict:
         """Whether the weights shift a task's odds in a way that can be undone.
 
         Of a binary task the rule by threshold weights every negative, so the
-        weighted cross-entropy learns odds that are `factor` times too small (the
-        focal loss, only roughly). No such correction exists for a continuous label:
+        weighted loss, log or focal, learns odds that are `factor` times too small.
+        No such correction exists for a continuous label:
         a row's weight depends on the label itself, and the prediction stays biased.
         """
         negatives_alone = self.threshold is not None and 0 < self.threshold <= 1
@@ -171,6 +171,17 @@ class Setup:
             )
         if self.needs_funnel:
             self._check_funnel(getattr(self.architecture, "spaces", None))
+        for name in self.tasks:
+            if self.is_product(name) and dict(self.task_losses)[name] == "focal":
+                raise ValueError(
+                    f"{self.architecture.name} learns task {name!r} through a product"
+                    " of chances, and what the loss 'focal' learns is none; set"
+                    " training.binary-loss to log"
+                )
+
+    def is_product(self, name: str) -> bool:
+        """Whether a task is learned through its product with those before it."""
+        return self.spaces == "product" and spaces.is_nested(self.schema.task(name))
 
     @property
     def needs_funnel(self) -> bool:
