@@ -169,6 +169,12 @@ class Setup:
                 " impressions; set training.spaces to own, or training.conflict-factor"
                 " to 1"
             )
+        if self.conflict and self.is_product(self.conflict.task):
+            raise ValueError(
+                f"the conflict's weights bias task {self.conflict.task!r}, which no"
+                f" correction undoes, and {self.architecture.name} learns it through a"
+                " product of chances; set training.conflict-factor to 1"
+            )
         if self.needs_funnel:
             self._check_funnel(getattr(self.architecture, "spaces", None))
         for name in self.tasks:

@@ -452,6 +452,10 @@ def test_a_model_s_own_loss_is_of_recalibrated_chances(likes, is_charged):
             "spaces 'somewhere' is none of.*'impression'",
         ),
         (
+            {"conflict": Conflict("buy", 5.0, None)},
+            "weights bias task 'buy'.*through a product.*training.conflict-factor to 1",
+        ),
+        (
             {"task_losses": tuple((name, "focal") for name in EVENTS)},
             "learns task 'buy' through a product.*'focal'.* training.binary-loss to",
         ),
