@@ -172,8 +172,9 @@ class TrainingConfig:
         `log` where the net learns chances along a funnel (ESMM, AITM, and `spaces`
         `product`), as their papers do (Ma et al., eq. 3), and `squared` elsewhere.
       conflict_factor: weight of the CVR's loss on rows where the gradients
-        conflict; 1 = off. By duration where the log has one, else by threshold.
-      conflict_threshold: label under which a clicked row is one, without duration.
+        conflict; 1 = off. By duration where the log has one and the label is a ratio,
+        else by threshold.
+      conflict_threshold: label under which a clicked row is one, by threshold.
         Predictions of a binary CVR are corrected for the shift of its odds.
       spaces: what a task inside another's space learns: `own`, its label on the rows
         of its space; `impression`, the joint event on all rows, as in DCRNN's study

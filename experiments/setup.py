@@ -65,7 +65,9 @@ def make_setup(
     has_cvr = schema.cvr in tasks
     conflict = None
     if training.conflict_factor != 1 and has_cvr:
-        by_duration = "duration" in schema.extras
+        # It weights ratios above 0 and below .2, which a yes or no never is.
+        is_ratio = schema.task(schema.cvr).kind == "continuous"
+        by_duration = "duration" in schema.extras and is_ratio
         threshold = None if by_duration else training.conflict_threshold
         conflict = Conflict(schema.cvr, training.conflict_factor, threshold)
     setup = Setup(

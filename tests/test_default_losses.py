@@ -1,4 +1,4 @@
-"""Which loss a row has where nobody says one."""
+"""Which loss, and which weights in it, a row has where nobody says."""
 
 import dataclasses
 
@@ -12,6 +12,11 @@ from jaxmtl.data.sources.video_feed import FeedConfig, read
 from jaxmtl.data.store import Dataset
 
 ESMM = variants.rival(Config(), "esmm")
+
+
+def tiny_feed(**changes):
+    log = read(FeedConfig(users=20, videos=20, impressions=400, days=4, **changes))
+    return Dataset(log.schema, log.splits, log.counts, log.notes, "tiny")
 
 
 def squared(config):
@@ -52,9 +57,20 @@ def test_what_is_recorded_is_the_loss_that_was_trained():
     ("start", "loss"), [(Config(), "log"), (squared(Config()), "squared")]
 )
 def test_esmm_s_set_up_has_it(start, loss):
-    log = read(FeedConfig(users=20, videos=20, impressions=400, days=4))
-    data = Dataset(log.schema, log.splits, log.counts, log.notes, "tiny")
-    config = table2.esmm.configure(start)
-    setup = make_setup(config, data, ("click", "watch"))
+    setup = make_setup(table2.esmm.configure(start), tiny_feed(), ("click", "watch"))
     assert dict(setup.task_losses) == {"click": "log", "watch": loss}
     assert setup.spaces == "product"
+
+
+@pytest.mark.parametrize(
+    ("valid_play", "threshold", "shifts"), [(0.0, None, False), (0.8, 0.1, True)]
+)
+def test_a_conflict_is_told_by_duration_where_the_label_is_a_ratio(
+    valid_play, threshold, shifts
+):
+    """A yes or no is never a ratio below .2: no row of it would be weighted."""
+    data = tiny_feed(valid_play=valid_play)
+    config = table2.s_weight_gradientconflict.configure(Config())
+    setup = make_setup(config, data, (data.schema.ctr, data.schema.cvr))
+    assert setup.conflict.threshold == threshold
+    assert setup.conflict.shifts(data.schema.task(data.schema.cvr)) == shifts
