@@ -201,11 +201,14 @@ def note(record: Mapping[str, Any] | None) -> str:
     left = [module for module, settings in rows.items() if settings is None]
     names, seeds = ", ".join(budget["space"]), ", ".join(map(str, budget["seeds"]))
     anchors = "; ".join(anchor or "as given" for anchor in budget["anchors"])
+    days = list(record.get("last_day", {}).values())
+    is_told = days and None not in days
     return (
         f"Tuning: {len(rows) - len(left) - len(lent)} of {len(rows)} rows, each with"
         f" {budget['trials']} trials over {names}, where the row has it and does not"
         " set it itself; chosen by the mean regret on validation at the settings"
         f" ({anchors}) with seeds {seeds}, which are not reported."
+        + (f" It saw no day of the log after day {max(days)}." if is_told else "")
         + "".join(
             f" With the settings of {owner}, from which they differ in one thing:"
             f" {', '.join(row for row, of in lent.items() if of == owner)}."
