@@ -22,6 +22,7 @@ from jaxmtl import mask_controls, models, row_optim
 from jaxmtl.data.sources.ali_ccp.protocol import AliCcpOptions
 from jaxmtl.data.sources.video_feed import FeedConfig
 from jaxmtl.fit import CHUNK, OnNonFinite
+from jaxmtl.losses import LossName
 from jaxmtl.models.crossing import Crossing
 from jaxmtl.setup import Precision
 from jaxmtl.spaces import Spaces
@@ -177,17 +178,21 @@ class TrainingConfig:
         of a loss, save where tasks share its moments.
       cvr_weight: b of eq. 2.
       cvr_passes: how often an epoch passes over the CVR's rows, when alternating.
-      binary_loss: of binary labels; `focal` is the authors' code for CTR.
-      continuous_loss: of labels in [0, 1]; `squared` or soft `log` loss.
+      binary_loss: of binary labels; `focal` is the authors' code for CTR. What it
+        learns is recalibrated; a `product` cannot be learned by it.
+      continuous_loss: of labels in [0, 1]; `squared` or soft `log` loss. By default
+        `log` where the net learns chances along a funnel (ESMM, AITM, and `spaces`
+        `product`), as their papers do (Ma et al., eq. 3), and `squared` elsewhere.
       conflict_factor: weight of the CVR's loss on rows where the gradients
-        conflict; 1 = off. By duration where the log has one, else by threshold.
-      conflict_threshold: label under which a clicked row is one, without duration.
+        conflict; 1 = off. By duration where the log has one and the label is a ratio,
+        else by threshold.
+      conflict_threshold: label under which a clicked row is one, by threshold.
         Predictions of a binary CVR are corrected for the shift of its odds.
       spaces: what a task inside another's space learns: `own`, its label on the rows
         of its space; `impression`, the joint event on all rows, as in DCRNN's study
         of Ali-CCP (its CVR is then a quotient, clipped); `product`, the joint event
         as a product of probabilities (ESMM).
-      positive_weight: of the positives in the log loss of binary labels; `rate`,
+      positive_weight: of the positives in the loss of binary labels; `rate`,
         negatives over positives in training, the DCRNN paper's; predictions are
         recalibrated.
       precision: of the net's products, forward and backward. Weights, moments, tables
@@ -206,7 +211,7 @@ class TrainingConfig:
     cvr_weight: float = 1.0
     cvr_passes: float = 1.0
     binary_loss: Literal["log", "focal"] = "log"
-    continuous_loss: Literal["squared", "log"] = "squared"
+    continuous_loss: Literal["squared", "log"] | None = None
     conflict_factor: float = 1.0
     conflict_threshold: float = 0.1
     spaces: Spaces = "own"
@@ -295,6 +300,21 @@ class Config:
     on_nonfinite: OnNonFinite = "stop"
 
     @property
+    def spaces(self) -> Spaces:
+        """What nested tasks learn: an architecture may leave no choice."""
+        return getattr(self.model.options, "spaces", self.training.spaces)
+
+    @property
+    def losses(self) -> dict[str, LossName]:
+        """Kind of label -> its loss."""
+        continuous = self.training.continuous_loss
+        if continuous is None:
+            is_funnel = hasattr(self.model.options, "spaces")
+            is_funnel = is_funnel or self.training.spaces == "product"
+            continuous = "log" if is_funnel else "squared"
+        return {"binary": self.training.binary_loss, "continuous": continuous}
+
+    @property
     def joint_start(self) -> Config:
         """By what joint training starts: as the rounds do, or from a fresh draw."""
         if self.pruning.masks != "reinitialised":
@@ -354,13 +374,6 @@ class Config:
         }.items():
             if value is not None and not 0 < value <= 1:
                 raise ValueError(f"--{name} is {value}; a density lies in (0, 1]")
-        if self.training.positive_weight != 1 and self.training.binary_loss != "log":
-            raise ValueError(
-                f"--training.positive-weight is {self.training.positive_weight}, which"
-                " needs the loss log: the odds that"
-                f" --training.binary-loss {self.training.binary_loss} learns cannot be"
-                " recalibrated; set the first to 1 or the second to log"
-            )
         exchanged = self.pruning.masks in ("swapped", "ctr")
         if exchanged and self.training.tasks in ("ctr", "cvr"):
             raise ValueError(
@@ -388,6 +401,7 @@ def as_json(config: Config) -> dict:
     for name, log in {"feed": "video_feed", "ali_ccp": "ali_ccp"}.items():
         if config.data.name != log:
             del result["data"][name]  # of another log
+    result["training"]["continuous_loss"] = config.losses["continuous"]
     model, kind = result["model"], config.model.architecture
     for field in dataclasses.fields(ModelConfig):
         is_section = hasattr(getattr(config.model, field.name), "name")

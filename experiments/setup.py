@@ -14,7 +14,6 @@ from jaxmtl.data.reading.files import nearest
 from jaxmtl.data.store import Dataset
 from jaxmtl.optim import Adam
 from jaxmtl.setup import Conflict, Setup
-from jaxmtl.spaces import Spaces
 from jaxmtl.types import IMPRESSION, Rows, Schema
 
 
@@ -40,11 +39,6 @@ def task_names(config: Config, schema: Schema) -> tuple[str, ...]:
             f" cvr, all or some of {list(every)}, each once"
         )
     return names
-
-
-def learned_spaces(config: Config) -> Spaces:
-    """What nested tasks learn: an architecture's own spaces, or those that are set."""
-    return getattr(config.model.options, "spaces", config.training.spaces)
 
 
 def roles(schema: Schema) -> dict[str, str]:
@@ -112,12 +106,14 @@ def make_setup(
 ) -> Setup:
     """The static part of a training of some tasks, in a net built for `net_tasks`."""
     schema, training, model = data.schema, config.training, config.model
-    kinds = {"binary": training.binary_loss, "continuous": training.continuous_loss}
+    kinds = config.losses
     weights = {"ctr": training.ctr_weight, "cvr": training.cvr_weight}
     has_cvr = schema.cvr in tasks
     conflict = None
     if training.conflict_factor != 1 and has_cvr:
-        by_duration = "duration" in schema.extras
+        # It weights ratios above 0 and below .2, which a yes or no never is.
+        is_ratio = schema.task(schema.cvr).kind == "continuous"
+        by_duration = "duration" in schema.extras and is_ratio
         threshold = None if by_duration else training.conflict_threshold
         conflict = Conflict(schema.cvr, training.conflict_factor, threshold)
     setup = Setup(
@@ -142,7 +138,7 @@ def make_setup(
         table_learning_rate=config.optimiser.table_learning_rate,
         precision=training.precision,
         conflict=conflict,
-        spaces=learned_spaces(config),
+        spaces=config.spaces,
         net_tasks=net_tasks if set(net_tasks) > set(tasks) else (),
         masked=config.pruning.masks != "none",
         mesh=_mesh(config.mesh.devices),
@@ -160,10 +156,10 @@ def _mesh(devices: int) -> Mesh | None:
 def _weights(
     config: Config, data: Dataset, setup: Setup
 ) -> tuple[tuple[str, float], ...]:
-    """The positives' weight of every binary task that a log loss learns."""
+    """The positives' weight of every binary task."""
     given, found = config.training.positive_weight, []
     for name, task in setup.learned.items():
-        if task.kind == "binary" and dict(setup.task_losses)[name] == "log":
+        if task.kind == "binary":
             weight = given
             if given == "rate":
                 positives, rows = data.rates[task.name]

@@ -17,7 +17,7 @@ from experiments.running import study, ticket_searches
 from experiments.running.crew import Crew
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import write_json
-from experiments.setup import learned_spaces, role, roles
+from experiments.setup import role, roles
 from experiments.tuning import tuned
 from jaxmtl.data.store import Dataset
 
@@ -67,7 +67,7 @@ def train(context: Context) -> list[RowResult]:
 
 def quotients(rows: Sequence[Ablation]) -> list[str]:
     """Whose CVR is a quotient, as a table's note; no note where nobody's is."""
-    is_quotient = {r.row.name: learned_spaces(r.config) == "impression" for r in rows}
+    is_quotient = {r.row.name: r.config.spaces == "impression" for r in rows}
     names = [name for name, is_one in is_quotient.items() if is_one]
     others = [name for name, is_one in is_quotient.items() if not is_one]
     if not names:

@@ -7,8 +7,10 @@ python -m experiments.run lt4rec.table2 --tuned tuned.json
 What is tried stands in `experiments.tuning.search_space`. A trial's objective is the
 mean over anchors and tuning seeds of the regret on validation, itself a mean over the
 row's tasks, of the one snapshot that would be served. The test split is never read, and
-no tuning seed is ever reported. Finished trainings are kept in the work directory, so
-that a repeated command goes on; Optuna's dashboard opens its `optuna.journal`.
+no tuning seed is ever reported. A study that judges more of its log than the test says
+by a function `tuned_on` which part of the log may be seen. Finished trainings are kept
+in the work directory, so that a repeated command goes on; Optuna's dashboard opens its
+`optuna.journal`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import contextlib
 import dataclasses
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -193,18 +195,25 @@ def _make_jobs(
             config = _at_anchor(options.config, anchor)
             if config.data not in loaded:
                 loaded[config.data] = sources.load(config.data, say=_say)
-            worlds[anchor] = (config, loaded[config.data])
+            look = getattr(module, "tuned_on", lambda data: data)
+            worlds[anchor] = (config, look(loaded[config.data]))
         start = ablation.set_up(name, known.preset)
         for row in getattr(module, "ROWS", (module,)):
             job = _make_job(module, row, start, options.search, worlds, known.trials)
-            if job is not None and jobs.setdefault(job.module, job).rows != job.rows:
+            if job is not None and _differ(jobs.setdefault(job.module, job), job):
                 raise ValueError(
-                    f"{job.module} has other settings in {name} than in a name before"
-                    " it; tune one of them alone"
+                    f"{job.module} has other settings in {name}, or is tuned on another"
+                    " part of the log, than in a name before it; tune one of them alone"
                 )
     if not jobs:
         raise ValueError(f"{' '.join(known.names)}: no row there to tune")
     return options, list(jobs.values())
+
+
+def _differ(one: Job, other: Job) -> bool:
+    """Whether a row that two studies have in common would not be tuned alike."""
+    logs = [[data.fingerprint for data in job.data.values()] for job in (one, other)]
+    return one.rows != other.rows or logs[0] != logs[1]
 
 
 def _parse(name: str, preset: Preset, rest: Sequence[str]) -> Options:
@@ -294,10 +303,19 @@ def _chosen(job: Job, tried: Sequence[Trial]) -> dict[str, Any]:
         "settings": chosen.settings,
         "trial": chosen.number,
         "objective": chosen.objective,
+        "last_day": _last_day(job.data.values()),
         "seconds": round(trials.seconds(tried), 1),
         "searched": {name: d._asdict() for name, d in job.dimensions.items()},
         "trials": [trial._asdict() | {"objective": trial.objective} for trial in tried],
     }
+
+
+def _last_day(logs: Iterable[Dataset]) -> int | None:
+    """The last day of any log that trials trained on or were validated on."""
+    parts = [data.splits[name] for data in logs for name in ("train", "validation")]
+    if not all("day" in rows.extras for rows in parts):
+        return None
+    return max(int(rows.extras["day"].max()) for rows in parts)
 
 
 def _text(result: Mapping[str, Any]) -> str:

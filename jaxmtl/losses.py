@@ -6,6 +6,7 @@ that a batch without any labelled row has loss zero and not NaN.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
@@ -17,6 +18,8 @@ from jaxmtl.types import Array, Batch, Task
 
 LossName = Literal["log", "focal", "squared"]
 RowWeight = Callable[[Batch], Array]
+ALPHA, GAMMA = 0.75, 2.0
+"""Of the focal loss: the LT4REC authors' code for CTR."""
 
 
 class Loss(NamedTuple):
@@ -51,14 +54,16 @@ def task_loss(
       task: binary, or continuous with labels in [0, high].
       logits: float32 [batch].
       batch: rows and their validity.
-      name: `log` (cross-entropy, soft labels allowed), `focal` (α = .75, γ = 2,
-        the LT4REC authors' code for CTR) or `squared` (on the prediction).
+      name: `log` (cross-entropy), `focal` (Lin et al., "Focal Loss for Dense Object
+        Detection", ICCV 2017, eq. 5; each with a soft label as the mean of its two
+        parts) or `squared` (on the prediction).
       weight: float32 [batch] that multiplies each row's loss, or None. The
         count is that of rows: a weight above 1 shifts the balance among them.
-      positive: weight of the label's own part of a `log` loss (DCRNN, after
-        tf.nn.weighted_cross_entropy_with_logits). It multiplies the odds that are
-        learned: take its logarithm off the logits before they are reported. A number
-        of 1 leaves the loss as it is; a traced one is a weight whatever its value.
+      positive: weight of the label's own part of a `log` or `focal` loss (DCRNN,
+        after tf.nn.weighted_cross_entropy_with_logits). It multiplies the odds that
+        are learned (`odds_learned`): take its logarithm off them before they are
+        reported. A number of 1 leaves the loss as it is; a traced one is a weight
+        whatever its value.
 
     Raises:
       ValueError: the loss is unknown, or a cross-entropy on amounts.
@@ -66,10 +71,10 @@ def task_loss(
     if name not in get_args(LossName):
         raise ValueError(f"loss {name!r} is none of {list(get_args(LossName))}")
     is_weighted = not isinstance(positive, (int, float)) or positive != 1
-    if is_weighted and name != "log":
+    if is_weighted and name == "squared":
         raise ValueError(
             f"task {task.name!r}: a weight of {positive} for positives needs the loss"
-            f" 'log', whose odds can be recalibrated; given is {name!r}"
+            f" 'log' or 'focal', whose odds can be recalibrated; given is {name!r}"
         )
     if name != "squared" and not task.is_probability:
         raise ValueError(
@@ -84,13 +89,54 @@ def task_loss(
         if is_weighted:
             values += (1 - positive) * label * jax.nn.log_sigmoid(logits)
     elif name == "focal":
-        values = optax.losses.sigmoid_focal_loss(logits, label, alpha=0.75, gamma=2.0)
+        values = _focal(logits, label, positive)
     else:
         values = jnp.square(predict(task, logits) - label)
     if weight is not None:
         values = values * weight
     values = jnp.where(counts, values, 0)
     return Loss(jnp.sum(values), jnp.sum(counts), values)
+
+
+def _focal(logits: Array, label: Array, positive: Array | float) -> Array:
+    """−α·w·y·(1 − p)^γ·log p − (1 − α)·(1 − y)·p^γ·log(1 − p) by row."""
+    p, q = jax.nn.sigmoid(logits), jax.nn.sigmoid(-logits)
+    of_one = -(q**GAMMA) * jax.nn.log_sigmoid(logits)
+    of_zero = -(p**GAMMA) * jax.nn.log_sigmoid(-logits)
+    return ALPHA * positive * label * of_one + (1 - ALPHA) * (1 - label) * of_zero
+
+
+def odds_learned(name: LossName, logits: Array) -> Array:
+    """The log-odds of the label at which the mean loss is least at these logits.
+
+    The identity, save for the focal loss, whose minimiser is no probability
+    (Charoenphakdee et al., "On Focal Loss for Class-Posterior Probability
+    Estimation", CVPR 2021; here with the weights α and 1 − α of the classes). Where
+    the label's mean is η, the slope of the mean loss is zero at the logit x with
+
+        logit(η) = (1 + γ)·x + log(1 + γ·r(x)) − log(1 + γ·r(−x)) + log((1 − α) / α),
+
+    r(x) = log(1 + e^x) / e^x. It grows with x, so that an AUC stays as it is; γ = 0
+    leaves the weights of the classes alone.
+
+    Args:
+      name: of the loss.
+      logits: [batch].
+    """
+    if name != "focal":
+        return logits
+    bend = jnp.log1p(GAMMA * _ratio(logits)) - jnp.log1p(GAMMA * _ratio(-logits))
+    return (1 + GAMMA) * logits + bend + math.log((1 - ALPHA) / ALPHA)
+
+
+def _ratio(x: Array) -> Array:
+    """log(1 + e^x) / e^x, from 1 at −∞ to 0 at ∞, with finite slopes everywhere."""
+    is_low = x < 0
+    low, high = jnp.where(is_low, x, -1.0), jnp.where(is_low, 1.0, x)
+    # Below −20 the quotient is 1 to the last bit, and e^x would soon be zero.
+    power = jnp.exp(jnp.maximum(low, -20.0))
+    upper = jax.nn.softplus(high) * jnp.exp(-high)
+    return jnp.where(is_low, jnp.log1p(power) / power, upper)
 
 
 def duration_conflict(cvr: str, factor: float) -> RowWeight:

@@ -1,8 +1,9 @@
 """From a model's logits to what losses learn from and what is reported.
 
-Weights on some rows of a loss shift the odds that it learns. Here every logit is
-recalibrated first (King and Zeng, "Logistic Regression in Rare Events Data", 2001,
-section 4.1: the prior correction) and only then multiplied or reported.
+A focal loss learns no odds, and weights on some rows of a loss shift those it learns.
+Here every logit is recalibrated first (`losses.odds_learned`; King and Zeng, "Logistic
+Regression in Rare Events Data", 2001, section 4.1: the prior correction) and only then
+multiplied or reported.
 """
 
 from __future__ import annotations
@@ -64,12 +65,15 @@ def _cast(tree, dtype):
 
 
 def calibrate(setup: Setup, logits: Mapping[str, Array]) -> dict[str, Array]:
-    """Raw logits without the shift that weights in the loss gave their odds."""
-    found = {}
+    """Log-odds from raw logits: without what the loss, or weights in it, did to them.
+
+    The logit of a product needs none: its loss is taken on that of the joint event.
+    """
+    found, names = {}, dict(setup.task_losses)
     for name, logit in logits.items():
         task = setup.schema.task(name)
-        if not _is_product(setup, name):
-            logit = logit - _log_weight(setup, name)
+        if not setup.is_product(name):
+            logit = losses.odds_learned(names[name], logit) - _log_weight(setup, name)
         if setup.conflict:
             logit = logit + setup.conflict.offset(task)
         found[name] = logit
@@ -87,7 +91,7 @@ def loss_logits(setup: Setup, logits: Mapping[str, Array]) -> dict[str, Array]:
     calibrated = calibrate(setup, logits)
     return {
         name: _joint(setup, calibrated, name) + _log_weight(setup, name)
-        if _is_product(setup, name)
+        if setup.is_product(name)
         else logit
         for name, logit in logits.items()
     }
@@ -173,10 +177,6 @@ def _tells_events(
 
 def _joint(setup: Setup, calibrated: Mapping[str, Array], name: str) -> Array:
     return product_logit([calibrated[t.name] for t in setup.schema.funnel(name)])
-
-
-def _is_product(setup: Setup, name: str) -> bool:
-    return setup.spaces == "product" and is_nested(setup.schema.task(name))
 
 
 def _log_weight(setup: Setup, name: str) -> Array | float:

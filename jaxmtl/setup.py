@@ -44,8 +44,8 @@ class Conflict:
         """Whether the weights shift a task's odds in a way that can be undone.
 
         Of a binary task the rule by threshold weights every negative, so the
-        weighted cross-entropy learns odds that are `factor` times too small (the
-        focal loss, only roughly). No such correction exists for a continuous label:
+        weighted loss, log or focal, learns odds that are `factor` times too small.
+        No such correction exists for a continuous label:
         a row's weight depends on the label itself, and the prediction stays biased.
         """
         negatives_alone = self.threshold is not None and 0 < self.threshold <= 1
@@ -169,8 +169,25 @@ class Setup:
                 " impressions; set training.spaces to own, or training.conflict-factor"
                 " to 1"
             )
+        if self.conflict and self.is_product(self.conflict.task):
+            raise ValueError(
+                f"the conflict's weights bias task {self.conflict.task!r}, which no"
+                f" correction undoes, and {self.architecture.name} learns it through a"
+                " product of chances; set training.conflict-factor to 1"
+            )
         if self.needs_funnel:
             self._check_funnel(getattr(self.architecture, "spaces", None))
+        for name in self.tasks:
+            if self.is_product(name) and dict(self.task_losses)[name] == "focal":
+                raise ValueError(
+                    f"{self.architecture.name} learns task {name!r} through a product"
+                    " of chances, and what the loss 'focal' learns is none; set"
+                    " training.binary-loss to log"
+                )
+
+    def is_product(self, name: str) -> bool:
+        """Whether a task is learned through its product with those before it."""
+        return self.spaces == "product" and spaces.is_nested(self.schema.task(name))
 
     @property
     def needs_funnel(self) -> bool:

@@ -152,3 +152,27 @@ def test_a_part_leaves_the_log_as_it_was(stream):
     before = jax.tree.map(np.array, stream.data.splits["train"])
     stream.until([0])
     jax.tree.map(np.testing.assert_array_equal, before, stream.data.splits["train"])
+
+
+def test_the_first_days_are_all_that_their_log_holds(stream):
+    first = stream.first(3)
+    assert set(first.splits) == {"train", "validation"}  # and no test
+    days = {name: set(rows.extras["day"]) for name, rows in first.splits.items()}
+    assert days == {"train": {0, 1}, "validation": {2}}
+    shown = np.asarray(stream.before(2).ids)
+    np.testing.assert_array_equal(first.splits["validation"].ids, shown)
+    assert first.fingerprint not in (stream.data.fingerprint, stream.first(2))
+
+
+def test_nothing_of_the_first_days_depends_on_a_later_one(stream):
+    data, first = stream.data, stream.first(3)
+    ruin = lambda column: np.full_like(column, -1 if column.dtype == np.int32 else 9)
+    later = {name: data.splits[name] for name in ("validation", "test")}
+    later = {
+        name: jax.tree.map(ruin, rows)._replace(extras=rows.extras)
+        for name, rows in later.items()
+    }
+    ruined = dataclasses.replace(data, splits=data.splits | later)
+    found = DayStream(ruined).first(3)
+    jax.tree.map(np.testing.assert_array_equal, found.splits, first.splits)
+    assert found.rates == first.rates

@@ -595,7 +595,7 @@ def test_a_warm_start_that_cannot_be_is_refused(
         ("dcrnn.aitm", "--training.tasks ctr", "aitm needs a declared funnel"),
         ("dcrnn.aitm", "--training.tasks cvr", "'click', which is not trained"),
         ("dcrnn.esmm", "--pruning.masks ticket", "esmm learns a task through those"),
-        ("dcrnn.mmoe", "--training.binary-loss focal", "--training.positive-weight"),
+        ("dcrnn.esmm", "--training.binary-loss focal", "set training.binary-loss to"),
         ("dcrnn.mmoe", "--training.positive-weight 0", "positive-weight is 0"),
         ("dcrnn.mmoe", "--data.view.categorical-noise 2", "categorical-noise is 2"),
         ("dcrnn.mmoe", "--model.own-dim 2", "no own views"),

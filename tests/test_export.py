@@ -79,10 +79,15 @@ def schema_of(family):
 
 def trained(family):
     """A setup, random parameters (biases too), and masks."""
-    losses = [(name, "log") for name in ("click", "like", "share")]
+    first = "focal" if family == "aitm" else "log"  # recalibrated too
     setup = make_setup(
         schema=schema_of(family),
-        task_losses=(*losses, ("watch", "squared")),
+        task_losses=(
+            ("click", first),
+            ("like", "log"),
+            ("share", "log"),
+            ("watch", "squared"),
+        ),
         positive_weights=WEIGHTS if family in ("esmm", "aitm") else (),
         **FAMILIES[family],
     )

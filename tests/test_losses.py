@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import optimize
 
 from jaxmtl import losses
 from jaxmtl.types import Batch, Rows, Task
@@ -119,7 +120,6 @@ compiled = jax.jit(losses.task_loss, static_argnums=0, static_argnames="name")
     hnp.arrays(bool, 6),
 )
 def test_agrees_with_the_definition_eager_and_compiled(name, logits, labels, valid):
-    labels = labels.round() if name == "focal" else labels
     batch = make_batch({"click": np.ones(6), "watch": labels}, valid=valid)
     expected = np.where(valid, oracle(name, logits, labels), 0)
     loss = loss_of(WATCH, logits, batch, name)
@@ -221,10 +221,78 @@ def test_weight_of_a_row_and_of_its_positive_multiply():
     np.testing.assert_allclose(both.values, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["focal", "squared"])
-def test_positive_weight_without_odds_to_recalibrate_is_refused(name):
+def test_positive_weight_without_odds_to_recalibrate_is_refused():
     batch = make_batch({"click": [1, 0]})
     with pytest.raises(
-        ValueError, match=f"weight of 4.0 .*needs the loss 'log'.*{name}"
+        ValueError, match="weight of 4.0 .*needs the loss 'log' or 'focal'.*squared"
     ):
-        loss_of(CLICK, [0, 0], batch, name, positive=4.0)
+        loss_of(CLICK, [0, 0], batch, "squared", positive=4.0)
+
+
+# What a loss learns, and the odds behind it
+
+
+POSTERIORS = [1e-6, 1e-3, 0.05, 0.25, 0.4, 0.5, 0.6, 0.9, 0.999]
+
+
+def least(rate, weight=1.0):
+    """The logit where the expected focal loss is least: by search, in float64."""
+    one = lambda x: np.exp(-2 * np.logaddexp(0, x)) * np.logaddexp(0, -x)
+    loss = lambda x: 0.75 * weight * rate * one(x) + 0.25 * (1 - rate) * one(-x)
+    found = optimize.minimize_scalar(loss, (-1, 1), tol=1e-12)
+    return found.x
+
+
+@pytest.mark.parametrize("rate", POSTERIORS)
+def test_the_least_focal_loss_tells_the_posterior(rate):
+    found = losses.odds_learned("focal", jnp.float32(least(rate)))
+    np.testing.assert_allclose(sigmoid(found), rate, rtol=1e-4)
+    assert abs(sigmoid(least(rate)) - rate) > 1e-3 or rate < 1e-3 or rate > 0.99
+
+
+@pytest.mark.parametrize("weight", [0.2, 30.0])
+def test_a_weight_of_positives_multiplies_the_odds_that_focal_loss_learns(weight):
+    found = losses.odds_learned("focal", jnp.float32(least(0.1, weight)))
+    np.testing.assert_allclose(sigmoid(found - np.log(weight)), 0.1, rtol=1e-4)
+
+
+@pytest.mark.parametrize("positive", [1.0, 7.0])
+@pytest.mark.parametrize("name", ["log", "focal"])
+def test_slope_of_a_loss_is_zero_where_its_odds_are_those_of_the_labels(name, positive):
+    """Soft labels count by their mean, so the correction is as exact for them."""
+    labels = [1, 0, 0.25, 0.35]
+    batch = make_batch({"click": np.ones(4), "watch": labels})
+
+    @jax.jit
+    def slope(logit):
+        one = lambda x: loss_of(WATCH, jnp.full(4, x), batch, name, positive=positive)
+        return jax.grad(lambda x: one(x).mean)(logit)
+
+    root = optimize.brentq(lambda x: float(slope(jnp.float32(x))), -9, 9)
+    learned = losses.odds_learned(name, jnp.float32(root)) - np.log(positive)
+    np.testing.assert_allclose(sigmoid(learned), np.mean(labels), rtol=1e-4)
+
+
+def test_without_focus_only_the_weights_of_the_classes_are_taken_off(monkeypatch):
+    logits = jnp.linspace(-90, 90, 181)
+    np.testing.assert_allclose(losses.odds_learned("log", logits), logits)
+    monkeypatch.setattr(losses, "GAMMA", 0.0)
+    found = losses.odds_learned("focal", logits)
+    np.testing.assert_allclose(found, logits - np.log(3), rtol=1e-6)
+
+
+def test_odds_learned_rise_with_the_logit_and_stay_finite_with_their_slopes():
+    logits = jnp.concatenate([jnp.linspace(-120, 120, 4801), jnp.array([-1e4, 1e4])])
+    function = jax.vmap(jax.value_and_grad(lambda x: losses.odds_learned("focal", x)))
+    for found, slopes in (function(logits), jax.jit(function)(logits)):
+        assert np.isfinite(found).all() and (np.diff(found[:-2]) > 0).all()
+        x = np.asarray(logits, np.float64)[:-2]
+        before, after = oracle_odds(x - 1e-4), oracle_odds(x + 1e-4)
+        np.testing.assert_allclose(slopes[:-2], (after - before) / 2e-4, rtol=1e-4)
+        np.testing.assert_allclose(found[:-2], oracle_odds(x), rtol=1e-5, atol=1e-5)
+
+
+def oracle_odds(x):
+    ratio = lambda x: np.exp(np.log(np.logaddexp(0, x)) - x)
+    bend = np.log1p(2 * ratio(x)) - np.log1p(2 * ratio(-x))
+    return 3 * x + bend - np.log(3)

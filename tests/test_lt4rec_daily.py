@@ -310,6 +310,53 @@ def test_parts_of_a_method_are_measured_together_and_paid_for_both():
     assert [d["cost"]["trainings"] for d in daily.added_up(life([0.1, 0.2]))] == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [
+        (None, "chosen on days it does not tell"),
+        (3, "chosen on days up to 3, but lt4rec.daily judges all from day 3 on"),
+    ],
+)
+def test_settings_that_have_seen_a_judged_day_are_refused(
+    last, words, command, tmp_path, capsys
+):
+    code, _ = command(tmp_path / "run", "--tuned", write_tuned(tmp_path, last))
+    errors = capsys.readouterr().err
+    assert code == 1 and words in errors
+    assert "python -m experiments.tune lt4rec.daily" in errors
+    assert not (tmp_path / "run" / "days").exists()
+
+
+def test_settings_chosen_on_the_first_days_are_taken(
+    lived, command, tmp_path, monkeypatch
+):
+    folder = lived[0] / "days"
+    lived_again = {
+        ("s-weight", what, 0): json.loads(
+            (
+                folder / f"lt4rec.s_weight-{daily._slug(what)}/seed0/days.json"
+            ).read_text()
+        )
+        for what in ("daily", "never", "daily, masks found again")
+    }
+    monkeypatch.setattr(daily, "_lives", lambda context, stream: lived_again)
+    path = write_tuned(tmp_path, daily.FIRST - 1)
+    assert command(tmp_path / "run", "--tuned", path)[0] == 0
+    result = json.loads((tmp_path / "run" / "daily.json").read_text())
+    assert "Tuning: 1 of 1 rows" in result["tuning"]
+
+
+def write_tuned(folder, last_day):
+    """A file of settings that were chosen with days up to the last one."""
+    row = {"settings": {"optimiser.learning_rate": 5e-3}, "last_day": last_day}
+    budget = {"trials": 1, "seeds": [1000], "anchors": [""]}
+    space = {"optimiser.learning_rate": {}}
+    path = folder / "tuned.json"
+    rows = {"lt4rec.s_weight": row}
+    path.write_text(json.dumps({"rows": rows, "budget": budget, "space": space}))
+    return str(path)
+
+
 def test_a_log_of_too_few_days_is_refused(command, tmp_path, capsys):
     code, _ = command(tmp_path, "--data.feed.days", "4")
     assert code == 1 and "raise --data.feed.days" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import pytest
 from conftest import assert_close, assert_same_bits, make_rows, make_setup
 from oracles import sigmoid
 
-from jaxmtl import inference, models, outputs, train, train_state
+from jaxmtl import inference, losses, models, outputs, train, train_state
 from jaxmtl.models.crossing import Crossing
 from jaxmtl.setup import Conflict
 from jaxmtl.types import Batch, Features, Field, Rows, Schema, Task, Vocabulary
@@ -38,10 +38,9 @@ EVENTS = ("visit", "buy", "keep", "like")
 
 def make_shop(tasks=ALL, **changes):
     """A set-up over the shop; every loss is what its task's labels allow."""
-    losses = {n: "squared" if n == "spend" else "log" for n in tasks}
-    return make_setup(
-        schema=SHOP, tasks=tasks, task_losses=tuple(losses.items()), **changes
-    )
+    fitting = {n: "squared" if n == "spend" else "log" for n in tasks}
+    changes = {"task_losses": tuple(fitting.items())} | changes
+    return make_setup(schema=SHOP, tasks=tasks, **changes)
 
 
 def make_product(tasks=EVENTS, **changes):
@@ -195,6 +194,87 @@ def test_a_products_loss_sees_the_weighted_odds_of_the_whole_product():
     )
 
 
+# A focal loss learns no odds
+
+
+def focal_shop(names=("visit",), **changes):
+    chosen = tuple((n, "focal" if n in names else "log") for n in EVENTS)
+    return make_shop(EVENTS, task_losses=chosen, **changes)
+
+
+@pytest.mark.parametrize("spaces", ["own", "impression", "product"])
+def test_odds_of_a_focal_loss_are_recalibrated_before_they_are_multiplied(spaces):
+    setup = focal_shop(spaces=spaces, summed=True)
+    plain = make_shop(EVENTS, spaces=spaces, summed=True)
+    logits = draw_logits(EVENTS)
+    learned = logits | {"visit": losses.odds_learned("focal", logits["visit"])}
+    assert (abs(learned["visit"] - logits["visit"]) > 0.1).any()
+    found = outputs.predictions(setup, logits)
+    assert_close(found, outputs.predictions(plain, learned))
+    on_loss = outputs.loss_logits(setup, logits)
+    assert_same_bits(on_loss["visit"], logits["visit"])
+    if spaces == "product":
+        joint = outputs.loss_logits(plain, learned)["buy"]
+        assert_close({"buy": on_loss["buy"]}, {"buy": joint})
+
+
+def test_weights_on_a_focal_loss_are_taken_off_what_it_learns():
+    conflict, positive = Conflict("buy", 5.0, 0.5), (("buy", 20.0),)
+    setup = focal_shop(("buy",), conflict=conflict, positive_weights=positive)
+    logits = draw_logits(EVENTS)
+    found = outputs.calibrate(setup, logits)["buy"]
+    expected = losses.odds_learned("focal", logits["buy"]) + np.log(5 / 20)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+# ESMM's loss
+
+
+FUNNEL = dataclasses.replace(
+    SHOP,
+    tasks=(Task("click"), Task("watch", "continuous", space="click", metric="mse")),
+    ctr="click",
+    cvr="watch",
+)
+CLICKS, WATCHED = [1, 1, 0, 1], [0.25, 1, np.nan, 0]
+
+
+def esmm_loss(click, watch):
+    """The loss of the joint event of four impressions, from conditional logits."""
+    setup = make_setup(
+        schema=FUNNEL,
+        tasks=("click", "watch"),
+        task_losses=(("click", "log"), ("watch", "log")),
+        architecture=models.Esmm(hidden=(4,)),
+        spaces="product",
+        summed=True,
+    )
+    f32 = lambda column: jnp.asarray(column, jnp.float32)
+    labels = {"click": f32(CLICKS), "watch": f32(WATCHED)}
+    rows = Rows(jnp.ones((4, 2), jnp.int32), jnp.zeros((4, 0)), labels, {}, {})
+    batch = outputs.with_joint(setup, Batch(rows, jnp.ones(4, bool)))
+    logits = outputs.loss_logits(setup, {"click": f32(click), "watch": f32(watch)})
+    return outputs.mean_loss(setup, "watch", logits["watch"], batch)
+
+
+@pytest.mark.parametrize("scale", [1, 8])
+def test_esmm_has_the_soft_log_loss_of_the_product_on_every_impression(scale):
+    """Ma et al., eq. 3: l(y & z, f(x, θ_ctr) · f(x, θ_cvr)) over all of them."""
+    rng = np.random.default_rng(0)
+    click, watch = rng.normal(scale=scale, size=(2, 4))
+    p = sigmoid(click) * sigmoid(watch)
+    y = np.array([0.25, 1, 0, 0])
+    expected = -np.mean(y * np.log(p) + (1 - y) * np.log1p(-p))
+    np.testing.assert_allclose(esmm_loss(click, watch), expected, rtol=1e-5)
+
+
+def test_where_every_impression_is_clicked_esmm_s_loss_is_that_of_the_cvr():
+    watch = np.array([-2.0, 0.0, 1.0, 3.0])
+    p, y = sigmoid(watch), np.array([0.25, 1, 0, 0])
+    expected = -np.mean(y * np.log(p) + (1 - y) * np.log(1 - p))
+    np.testing.assert_allclose(esmm_loss(np.full(4, 80.0), watch), expected, rtol=1e-5)
+
+
 N = 2_000
 VISITED, BOUGHT = 400, 60
 
@@ -227,14 +307,25 @@ def trained_rates(setup, steps=250):
     return {name: float(p.mean()) for name, p in predicted.items()}
 
 
-@pytest.mark.parametrize("spaces", ["own", "impression", "product"])
-def test_training_with_weighted_positives_ends_in_the_planted_rates(spaces):
+@pytest.mark.parametrize(
+    ("spaces", "focal"),
+    [
+        *((spaces, ()) for spaces in ("own", "impression", "product")),
+        ("own", ("visit", "buy")),
+        ("impression", ("visit", "buy")),
+        ("product", ("visit",)),
+    ],
+)
+def test_training_with_weighted_positives_ends_in_the_planted_rates(spaces, focal):
     """Both weights are the negatives for each positive, as in the DCRNN paper."""
     weights = (("visit", (N - VISITED) / VISITED), ("buy", (N - BOUGHT) / BOUGHT))
     setup = make_shop(
         ("visit", "buy"),
         spaces=spaces,
         summed=True,
+        task_losses=tuple(
+            (name, "focal" if name in focal else "log") for name in ("visit", "buy")
+        ),
         positive_weights=weights,
         architecture=models.SharedTrunk((4,)),
         crossing=Crossing("none"),
@@ -359,6 +450,14 @@ def test_a_model_s_own_loss_is_of_recalibrated_chances(likes, is_charged):
         (
             {"spaces": "somewhere"},
             "spaces 'somewhere' is none of.*'impression'",
+        ),
+        (
+            {"conflict": Conflict("buy", 5.0, None)},
+            "weights bias task 'buy'.*through a product.*training.conflict-factor to 1",
+        ),
+        (
+            {"task_losses": tuple((name, "focal") for name in EVENTS)},
+            "learns task 'buy' through a product.*'focal'.* training.binary-loss to",
         ),
         (
             {"spaces": "impression", "conflict": Conflict("buy", 5.0, 0.1)},

@@ -10,6 +10,7 @@ from test_experiments import FEED, NET
 from test_search_space import DECAY, RATE
 
 from experiments import run, sources, status, tune
+from experiments.lt4rec import daily
 from experiments.running import crew, joint, stopping, ticket_cache, ticket_files
 from experiments.running.workdir import write_json
 from experiments.tuning import training, tuned
@@ -261,6 +262,44 @@ def test_trials_of_a_row_fit_one_program(cache, command, trained, monkeypatch):
     assert [len(group) for group in groups] == [3, 3, 3, 3] * 2
     densities = {config.pruning.final_density for config, _ in groups[0]}
     assert len(densities) == 3
+
+
+DAILY = ("lt4rec.daily", "--trials", "2", "--data.feed.days", "6")
+
+
+def test_the_daily_study_is_tuned_on_the_days_before_it_judges(
+    command, trained, tmp_path, monkeypatch
+):
+    seen, days = training._regret, set()
+
+    def regret(config, data, *rest):
+        assert set(data.splits) == {"train", "validation"}
+        for rows in data.splits.values():
+            days.update(rows.extras["day"])
+        return seen(config, data, *rest)
+
+    monkeypatch.setattr(training, "_regret", regret)
+    assert command(*DAILY)[0] == 0
+    assert days == set(range(daily.FIRST))
+    chosen = tuned.read(tmp_path / "tune" / "tuned.json")
+    names = {run.short_name(row) for row in daily.ROWS}
+    assert chosen.last_day == dict.fromkeys(names, daily.FIRST - 1)
+
+
+def test_what_else_is_tuned_tells_the_last_day_that_it_has_seen(
+    command, trained, tmp_path
+):
+    assert command("lt4rec.base_ctr", "--trials", "1")[0] == 0
+    chosen = tuned.read(tmp_path / "tune" / "tuned.json")
+    assert chosen.last_day == {"lt4rec.base_ctr": 2}  # of four the last is the test
+    lent = tuned.lend(chosen, {"lt4rec.s_weight": "lt4rec.base_ctr"})
+    assert lent.last_day["lt4rec.s_weight"] == 2
+
+
+def test_a_row_is_not_tuned_on_two_parts_of_a_log_at_once(command, trained):
+    code, _, errors = command("lt4rec.base_ctr", *DAILY)
+    assert code == 1 and "tuned on another part of the log" in errors
+    assert not trained
 
 
 def test_a_row_that_always_diverges_is_named(command, trained, monkeypatch):

@@ -160,6 +160,12 @@ def test_seeds_of_the_tuning_are_not_to_be_reported(run_tuned, tmp_path):
     assert run_tuned("lt4rec.base_cvr", path, "--seeds", "1")[0] == 0
 
 
+BUDGET = (
+    '{"budget": {"trials": 1, "seeds": [1000], "anchors": [""]}, "space": {"a": {}}'
+)
+LATE = '"rows": {"lt4rec.base_cvr": {"settings": {}, "last_day": "late"}}}'
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -167,6 +173,7 @@ def test_seeds_of_the_tuning_are_not_to_be_reported(run_tuned, tmp_path):
         ("{", "tuned.json"),
         ("[]", "not a file of experiments.tune"),
         ('{"rows": {}}', "not a file of experiments.tune"),
+        (f"{BUDGET}, {LATE}", "not a file of experiments.tune"),
         ({"lt4rec.s_wieght": {RATE: 1e-3}}, "did you mean 'lt4rec.s_weight'"),
         ({"lt4rec.s_weight": {"optimiser.rate": 1}}, "'optimiser.rate'"),
         ({"lt4rec.s_weight": {RATE: "fast"}}, "must be of type float"),
@@ -182,6 +189,19 @@ def test_a_bad_file_of_settings_is_named(content, words, run_tuned, tmp_path):
     code, _, errors = run_tuned("lt4rec.base_cvr", path)
     assert code == 1 and not (tmp_path / "run").exists()
     assert str(path) in errors and words in errors
+
+
+@pytest.mark.parametrize(("last", "is_told"), [(2, True), (None, False)])
+def test_a_table_tells_the_last_day_that_the_choice_has_seen(
+    last, is_told, run_tuned, tmp_path
+):
+    path = write_tuned(tmp_path / "tuned.json", {"lt4rec.base_cvr": {RATE: 7e-3}})
+    content = json.loads(path.read_text())
+    content["rows"]["lt4rec.base_cvr"]["last_day"] = last
+    path.write_text(json.dumps(content))
+    _, context, _ = run_tuned("lt4rec.base_cvr", path)
+    assert context.tuned["last_day"] == {"lt4rec.base_cvr": last}
+    assert ("no day of the log after day 2" in tuned.note(context.tuned)) == is_told
 
 
 def test_an_untuned_table_says_that_it_is():

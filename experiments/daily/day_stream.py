@@ -67,6 +67,18 @@ class DayStream:
         first = np.searchsorted(self._day, days[0])
         return slice(int(first), int(np.searchsorted(self._day, days[-1], "right")))
 
+    def first(self, count: int) -> Dataset:
+        """The log of the first days alone, of which the last validates.
+
+        That day is seen as a model of the days before sees it. There is no test.
+        """
+        *days, last = self.days[:count]
+        data = self.until(days)
+        validation = jax.tree.map(np.asarray, self.before(last))
+        splits = {"train": data.splits["train"], "validation": validation}
+        name = f"{self.data.fingerprint}-first-days{days[0]}-{last}"
+        return dataclasses.replace(data, splits=splits, fingerprint=name)
+
     def until(self, days: Sequence[int]) -> Dataset:
         """The log whose training split are the rows of these days."""
         at = self.span(days)

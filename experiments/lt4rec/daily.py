@@ -9,6 +9,12 @@ each day predicted before it is trained on (`experiments.daily.day_training`):
 `single tasks` are two nets; `s-weight` keeps the masks of the first days; `masks daily`
 finds them again after every day, rewinding to that day's weights; `never updated` is
 s-weight as the first days left it. What each costs by day stands beside.
+
+Settings chosen on a day that is judged would have seen what they are judged by. So
+`experiments.tune lt4rec.daily` reads the first days alone, and no others are taken:
+
+    python -m experiments.tune lt4rec.daily --trials 5 --seeds 2 --out tuned.json
+    python -m experiments.run lt4rec.daily --tuned tuned.json --seeds 5
 """
 
 from __future__ import annotations
@@ -27,6 +33,7 @@ from experiments.report.document import grid, p_text
 from experiments.running import stopping
 from experiments.running.workdir import read_json, write_json
 from experiments.statistics import holm, mean_interval, paired_t
+from jaxmtl.data.store import Dataset
 
 ROWS = (base_ctr, base_cvr, hard_sharing, s_weight)
 FIRST = 3
@@ -63,14 +70,15 @@ Records = list[dict[str, Any]]
 """For each day `day`, `metrics` and `cost`."""
 
 
+def tuned_on(data: Dataset) -> Dataset:
+    """What its settings are chosen on: the days before the first that is judged."""
+    return _stream(data).first(FIRST)
+
+
 def run(context: tables.Context) -> str:
     """Lives through the days; writes `daily.json`, `daily_cost.json` and figures."""
-    stream = DayStream(context.data)
-    if len(stream.days) < FIRST + 2:
-        raise ValueError(
-            f"{context.name} begins with {FIRST} days and judges two or more, but the"
-            f" log has {len(stream.days)}; raise --data.feed.days"
-        )
+    stream = _stream(context.data)
+    _check_tuned_before(context, stream.days[FIRST])
     lives = _lives(context, stream)
     found = {
         name: [
@@ -101,6 +109,29 @@ def run(context: tables.Context) -> str:
             sweeps.keep(context, shown | costs, "daily_cost"),
         ]
     )
+
+
+def _stream(data: Dataset) -> DayStream:
+    """The days of a log that has enough of them."""
+    stream = DayStream(data)
+    if len(stream.days) < FIRST + 2:
+        raise ValueError(
+            f"lt4rec.daily begins with {FIRST} days and judges two or more, but the"
+            f" log has {len(stream.days)}; raise --data.feed.days"
+        )
+    return stream
+
+
+def _check_tuned_before(context: tables.Context, judged: int) -> None:
+    """Raises ValueError where settings were chosen on a day that is to be judged."""
+    for row, last in ((context.tuned or {}).get("last_day") or {}).items():
+        if last is None or last >= judged:
+            seen = "days it does not tell" if last is None else f"days up to {last}"
+            raise ValueError(
+                f"--tuned: the settings of {row} were chosen on {seen}, but"
+                f" {context.name} judges all from day {judged} on; choose them on the"
+                f" days before: python -m experiments.tune {context.name}"
+            )
 
 
 def _lives(

@@ -1,7 +1,7 @@
 """Rival of Table 2: ESMM, which learns the CVR as a factor of the CTCVR.
 
 It cannot alternate tasks, as the CVR is learned through the CTR; it trains on the sum
-of losses over all impressions.
+of log losses over all impressions, a watch ratio's with soft labels (Ma et al., eq. 3).
 """
 
 from dataclasses import replace

@@ -36,12 +36,15 @@ class Tuned(NamedTuple):
       rows: a row's module -> its settings.
       budget: what each row was given, for the table.
       lent: a row's module -> that of the row whose settings it has.
+      last_day: a row's module -> the last day of the log that its choice has seen, or
+        None where the log, or the file, does not tell.
     """
 
     path: Path | None
     rows: Mapping[str, Settings]
     budget: Mapping[str, Any]
     lent: Mapping[str, str] = types.MappingProxyType({})
+    last_day: Mapping[str, int | None] = types.MappingProxyType({})
 
     def settings(self, module: str) -> Settings:
         """A row's settings; none where it was not tuned."""
@@ -63,11 +66,13 @@ def read(path: Path) -> Tuned:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         rows = {name: dict(row["settings"]) for name, row in content["rows"].items()}
+        days = {name: row.get("last_day") for name, row in content["rows"].items()}
         budget = dict(content["budget"])
         seeds, anchors = (list(budget[key]) for key in ("seeds", "anchors"))
         texts, numbers = [*anchors, *content["space"]], [*seeds, budget["trials"]]
         is_whole = seeds and anchors and content["space"] and budget["trials"] > 0
         is_whole = is_whole and all(isinstance(text, str) for text in texts)
+        numbers += [day for day in days.values() if day is not None]
         is_whole = is_whole and all(type(number) is int for number in numbers)
     except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError):
         is_whole = False
@@ -87,7 +92,8 @@ def read(path: Path) -> Tuned:
             tuned_config(Config(), settings)
         except ValueError as error:
             raise ValueError(f"--tuned {path}: {name}: {error}") from error
-    return Tuned(path, rows, budget | {"space": content["space"]})
+    budget |= {"space": content["space"]}
+    return Tuned(path, rows, budget, last_day=days)
 
 
 def lend(chosen: Tuned, lent: Mapping[str, str]) -> Tuned:
@@ -101,7 +107,10 @@ def lend(chosen: Tuned, lent: Mapping[str, str]) -> Tuned:
     """
     lent = {row: owner for row, owner in lent.items() if owner in chosen.rows}
     rows = dict(chosen.rows) | {row: chosen.rows[own] for row, own in lent.items()}
-    return chosen._replace(rows=rows, lent=lent)
+    days = dict(chosen.last_day) | {
+        row: chosen.last_day.get(own) for row, own in lent.items()
+    }
+    return chosen._replace(rows=rows, lent=lent, last_day=days)
 
 
 def tuned_config(config: Config, settings: Settings) -> Config:
@@ -179,12 +188,23 @@ def describe(chosen: Tuned, rows: Iterable[Ablation]) -> list[str]:
 
 
 def record(chosen: Tuned, rows: Iterable[Ablation]) -> dict[str, Any] | None:
-    """What a table keeps: the budget, and each row's settings; None without tuning."""
+    """What a table keeps: budget, each row's settings, and the last day that their
+    choice has seen; None without tuning."""
     if chosen.path is None:
         return None
     settings = {row.module: chosen.rows.get(row.module) for row in rows}
     lent = {row: owner for row, owner in chosen.lent.items() if row in settings}
-    return {"budget": dict(chosen.budget), "rows": settings, "lent": lent}
+    days = {
+        row: chosen.last_day.get(row)
+        for row, given in settings.items()
+        if given is not None
+    }
+    return {
+        "budget": dict(chosen.budget),
+        "rows": settings,
+        "lent": lent,
+        "last_day": days,
+    }
 
 
 def note(record: Mapping[str, Any] | None) -> str:
@@ -195,11 +215,14 @@ def note(record: Mapping[str, Any] | None) -> str:
     left = [module for module, settings in rows.items() if settings is None]
     names, seeds = ", ".join(budget["space"]), ", ".join(map(str, budget["seeds"]))
     anchors = "; ".join(anchor or "as given" for anchor in budget["anchors"])
+    days = list(record.get("last_day", {}).values())
+    is_told = days and None not in days
     return (
         f"Tuning: {len(rows) - len(left) - len(lent)} of {len(rows)} rows, each with"
         f" {budget['trials']} trials over {names}, where the row has it and does not"
         " set it itself; chosen by the mean regret on validation at the settings"
         f" ({anchors}) with seeds {seeds}, which are not reported."
+        + (f" It saw no day of the log after day {max(days)}." if is_told else "")
         + "".join(
             f" With the settings of {owner}, from which they differ in one thing:"
             f" {', '.join(row for row, of in lent.items() if of == owner)}."
