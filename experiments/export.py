@@ -27,19 +27,21 @@ from typing import Any
 import numpy as np
 import tyro
 
-from experiments import sources
-from experiments.config import Config, DataConfig, default_cache
 from experiments.running import joint
 from experiments.running.joint import find_checkpoint, setup_of
 from experiments.running.workdir import CONFIG, PLACES, read_json
-from jaxmtl import bundle, console, distributed, places, serving
+from experiments.settings import sources
+from experiments.settings.config import Config, DataConfig, default_cache
+from jaxmtl import console, places
 from jaxmtl.data.encoding import SEPARATOR, Encoding, prepared
 from jaxmtl.data.sources.own_log.encoding import read_encoding
 from jaxmtl.data.store import Dataset
-from jaxmtl.export import PLATFORMS, check_new, export
-from jaxmtl.setup import Setup
-from jaxmtl.to_onnx import find_converter, to_onnx
-from jaxmtl.train_state import Snapshot
+from jaxmtl.devices import distributed
+from jaxmtl.serving import bundle, scoring
+from jaxmtl.serving.export import PLATFORMS, check_new, export
+from jaxmtl.serving.to_onnx import find_converter, to_onnx
+from jaxmtl.training.setup import Setup
+from jaxmtl.training.train_state import Snapshot
 from jaxmtl.types import PADDING, Mask
 
 TOLERANCE = 1e-4
@@ -299,7 +301,7 @@ def run(options: Options) -> str:
     made = (trained.setup, trained.snapshot, trained.masks, encoding)
     export(options.out, *made, platforms=options.platforms)
     try:
-        worst = check(serving.load(options.out).predict(*test_of(trained)), trained)
+        worst = check(scoring.load(options.out).predict(*test_of(trained)), trained)
         if options.onnx:
             worst = max(worst, write_onnx(options.out / "model.onnx", trained))
     except ValueError:
@@ -309,7 +311,7 @@ def run(options: Options) -> str:
         write_sample(options.out / "sample.csv", trained.data)
     bundle.seal(options.out)
     sizes = {path.name: path.stat().st_size for path in sorted(options.out.iterdir())}
-    (program, *_) = serving.read_programs(options.out)
+    (program, *_) = scoring.read_programs(options.out)
     dead = [
         field.name
         for field in trained.setup.schema.fields

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.rendering import grid
+from experiments.analysis.rendering import grid
 from experiments.running.workdir import read_arrays, read_json, write_arrays
-from jaxmtl import console, masks, sharing
+from jaxmtl import console
+from jaxmtl.sparsity import masks, sharing
 from jaxmtl.types import Mask
 
 FILE = "masks.npz"

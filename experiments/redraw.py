@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import contrasts
-from experiments.figures import (
+from experiments.analysis import contrasts
+from experiments.analysis.figures import (
     conflict_figures,
     contrast_figures,
     online_figures,
@@ -29,8 +29,8 @@ from experiments.figures import (
     sweep_figures,
     table_figures,
 )
+from experiments.analysis.report import results
 from experiments.lt4rec import conflict, controls, questions
-from experiments.report import results
 from experiments.running.workdir import read_json, write_json
 from jaxmtl import console, places
 

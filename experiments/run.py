@@ -19,20 +19,21 @@ from typing import Annotated
 
 import tyro
 
-from experiments import ablation, fingerprints, sizes, sources, tables
-from experiments.ablation import Ablation, Preset
-from experiments.config import Config, as_json, paths_of
-from experiments.figures import own_style
-from experiments.report import reporting
+from experiments.analysis import tables
+from experiments.analysis.figures import own_style
+from experiments.analysis.report import reporting
 from experiments.running import crew, hosts, joint, stopping
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import PLACES, claim
-from experiments.setup import check_trainable
+from experiments.settings import ablation, fingerprints, sizes, sources
+from experiments.settings.ablation import Ablation, Preset
+from experiments.settings.config import Config, as_json, paths_of
+from experiments.settings.setup import check_trainable
 from experiments.tuning import tuned
 from jaxmtl import console, places
 from jaxmtl.data.store import Dataset
-from jaxmtl.fit import NonFiniteLoss
-from jaxmtl.resume import Stopped
+from jaxmtl.training.fit import NonFiniteLoss
+from jaxmtl.training.resume import Stopped
 from jaxmtl.types import Schema
 
 PRESETS = ("demo", "paper")

@@ -28,22 +28,23 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments import ablation, fingerprints, run, sizes, sources
-from experiments.ablation import Ablation, Preset
-from experiments.config import Config, DataConfig, as_json
-from experiments.rendering import grid
-from experiments.report import describe_environment
+from experiments import run
+from experiments.analysis.rendering import grid
+from experiments.analysis.report import describe_environment
 from experiments.running import crew, hosts, joint, stopping
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import claim, write_json
-from experiments.setup import check_trainable, not_applicable
+from experiments.settings import ablation, fingerprints, sizes, sources
+from experiments.settings.ablation import Ablation, Preset
+from experiments.settings.config import Config, DataConfig, as_json
+from experiments.settings.setup import check_trainable, not_applicable
 from experiments.tuning import search_space, training, trials
 from experiments.tuning.search_space import SearchSpace
 from experiments.tuning.trials import Job, Store, Trial
 from experiments.tuning.tuned import Settings
 from jaxmtl import console, places
 from jaxmtl.data.store import Dataset
-from jaxmtl.resume import Stopped
+from jaxmtl.training.resume import Stopped
 
 FIRST_SEED = 1000
 """Of tuning; the reported ones count from 0."""

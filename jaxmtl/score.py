@@ -22,8 +22,9 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from jaxmtl import console, distributed, places
-from jaxmtl.serving import Scorer, load
+from jaxmtl import console, places
+from jaxmtl.devices import distributed
+from jaxmtl.serving.scoring import Scorer, load
 
 WRITERS = {".csv": csv.CSVWriter, ".parquet": pq.ParquetWriter}
 """Ending of the file of scores -> what writes it."""

@@ -99,9 +99,10 @@ def files_run(passed_by: Collection[str] = ()) -> Iterator[set[str]]:
 
 def walks() -> dict[str, list[str]]:
     """Walk -> the files it leads through."""
-    from experiments import export, run, sources
+    from experiments import export, run
     from experiments.running import joint
     from experiments.running.monitor import Monitor
+    from experiments.settings import sources
     from qa.recorder import tiny
 
     found = {}
@@ -154,7 +155,7 @@ def table2() -> dict[str, int]:
 
 
 def _row(name: str, cache: Path):
-    from experiments.ablation import Ablation, load
+    from experiments.settings.ablation import Ablation, load
     from qa.recorder import tiny
 
     return Ablation(name, load(name).ROW, _with_cache(tiny(name), cache))

@@ -30,16 +30,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import ablation, sources
-from experiments.config import Config, default_cache
-from experiments.running import joint, scores, ticket_cache
-from experiments.setup import make_plan, rows_of
-from jaxmtl import masks, pruning
+from experiments.running import joint, ticket_cache
+from experiments.settings import ablation, scores, sources
+from experiments.settings.config import Config, default_cache
+from experiments.settings.setup import make_plan, rows_of
 from jaxmtl.data.store import Dataset
-from jaxmtl.inference import predict_all
-from jaxmtl.setup import Setup
-from jaxmtl.train import make_epoch
-from jaxmtl.train_state import (
+from jaxmtl.sparsity import masks, pruning
+from jaxmtl.training.inference import predict_all
+from jaxmtl.training.setup import Setup
+from jaxmtl.training.train import make_epoch
+from jaxmtl.training.train_state import (
     Snapshot,
     TrainState,
     make_gates,

@@ -20,7 +20,7 @@ from jaxmtl.data.log import Log
 from jaxmtl.models.crossing import Crossing
 from jaxmtl.models.shared_trunk import SharedTrunk
 from jaxmtl.optim import Adam
-from jaxmtl.setup import Setup
+from jaxmtl.training.setup import Setup
 from jaxmtl.types import Field, Rows, Schema, Task, Vocabulary
 
 # For mutate.py: the same examples each time, and those that fail not made small.

@@ -54,7 +54,7 @@ ONLY_IN = {
     "flax": {"jaxmtl.models"},
     "jinja2": {"experiments"},
     "optuna": {"experiments.tuning.trials"},
-    "orbax": {"jaxmtl.checkpoint"},
+    "orbax": {"jaxmtl.training.checkpoint"},
     "tensorflow_datasets": {"jaxmtl.data"},
     "matplotlib": {"experiments"},
     "tensorboardX": {"experiments"},
@@ -87,7 +87,7 @@ def imports_of(path: Path) -> set[str]:
 
 
 def part_of(module: str, package: str = "jaxmtl") -> str | None:
-    """`masks` for `jaxmtl.masks`, `data` for `jaxmtl.data.store`."""
+    """`masks` for `jaxmtl.sparsity.masks`, `data` for `jaxmtl.data.store`."""
     rest = module.removeprefix(f"{package}.")
     return None if rest == module else rest.partition(".")[0]
 

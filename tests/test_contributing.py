@@ -175,7 +175,7 @@ def test_the_walks_code_is_formatted_and_linted_as_ours_is(followed):
 def test_the_references_pages_show_arguments_and_errors_as_sections(tmp_path):
     pdoc = pytest.importorskip("pdoc", reason="the extra `docs` is not installed")
     pdoc.render.configure(docformat="google")
-    pdoc.pdoc("jaxmtl.pruning", "jaxmtl.keys", output_directory=tmp_path)
+    pdoc.pdoc("jaxmtl.sparsity.pruning", "jaxmtl.keys", output_directory=tmp_path)
     page = (tmp_path / "jaxmtl" / "pruning.html").read_text(encoding="utf-8")
     assert '<section id="prune">' in page
     assert '<h6 id="arguments">Arguments:</h6>' in page

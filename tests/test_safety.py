@@ -13,12 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.fuzz import logs, stored
-from experiments.fuzz.cases import valid_files
-from experiments.fuzz.forms import frame
 from experiments.running import workdir
 from experiments.tuning import tuned
-from jaxmtl import bundle, sealed, serving
+from jaxmtl import sealed
 from jaxmtl.data import store
 from jaxmtl.data.encoding import Encoding
 from jaxmtl.data.reading import catalogue, tfrecord
@@ -31,6 +28,10 @@ from jaxmtl.data.sources import (
     own_log,
 )
 from jaxmtl.data.sources.own_log import description as own_log_description
+from jaxmtl.serving import bundle, scoring
+from qa.fuzz import logs, stored
+from qa.fuzz.cases import valid_files
+from qa.fuzz.forms import frame
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = [p for part in ("jaxmtl", "experiments") for p in (ROOT / part).rglob("*.py")]
@@ -317,17 +318,17 @@ def rewrite(path: Path, change) -> None:
 def test_a_manifest_that_names_files_elsewhere_is_refused(folder):
     rewrite(folder / bundle.MANIFEST, lambda m: m["files"].update({"../x": "0"}))
     with pytest.raises(bundle.DamagedBundle, match="outside"):
-        serving.load(folder)
+        scoring.load(folder)
 
 
 def test_a_program_elsewhere_is_never_opened(folder):
     rewrite(
-        folder / serving.PROGRAMS,
+        folder / scoring.PROGRAMS,
         lambda p: p["programs"][0].update(file="../../program0.jax"),
     )
     bundle.seal(folder)
     with pytest.raises(bundle.DamagedBundle, match="outside the folder"):
-        serving.load(folder)
+        scoring.load(folder)
 
 
 def test_a_shape_that_nothing_stored_fills_makes_no_room(folder):
@@ -351,15 +352,15 @@ def test_a_program_that_calls_code_of_the_machine_is_refused(folder):
     (folder / "program0.jax").write_bytes(exported.serialize())
     bundle.seal(folder)
     with pytest.raises(bundle.DamagedBundle, match=r"calls \['run_something'\]"):
-        serving.load(folder)
+        scoring.load(folder)
 
 
 def test_a_program_of_other_arguments_is_refused_before_it_is_compiled(folder):
     (folder / "program0.jax").write_bytes((folder / "program1.jax").read_bytes())
     rewrite(
-        folder / serving.SCHEMA,
+        folder / scoring.SCHEMA,
         lambda s: (s["schema"]["numeric"].clear(), s["numeric"].clear()),
     )
     bundle.seal(folder)
     with pytest.raises(bundle.DamagedBundle, match="does not fit"):
-        serving.load(folder)
+        scoring.load(folder)

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from jaxmtl import embedding, losses, outputs
-from jaxmtl.feed import take
-from jaxmtl.setup import SHARED, Setup
-from jaxmtl.train_state import Snapshot, TrainState, features_of
+from jaxmtl import losses
+from jaxmtl.tables import embedding
+from jaxmtl.training import outputs
+from jaxmtl.training.feed import take
+from jaxmtl.training.setup import SHARED, Setup
+from jaxmtl.training.train_state import Snapshot, TrainState, features_of
 from jaxmtl.types import Array, Batch
 
 

@@ -38,9 +38,9 @@ from jaxmtl.data.store.blocks import write_split
 from jaxmtl.models.crossing import Crossing
 from jaxmtl.models.shared_trunk import SharedTrunk
 from jaxmtl.optim import Adam
-from jaxmtl.setup import Setup
-from jaxmtl.train import make_epoch
-from jaxmtl.train_state import dense_masks, make_gates, make_init
+from jaxmtl.training.setup import Setup
+from jaxmtl.training.train import make_epoch
+from jaxmtl.training.train_state import dense_masks, make_gates, make_init
 
 TARGET = 3e6
 """Rows a second that input alone shall bring."""

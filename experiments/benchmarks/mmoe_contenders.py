@@ -23,9 +23,9 @@ import numpy as np
 from jaxmtl.models import Mmoe
 from jaxmtl.models.crossing import Crossing
 from jaxmtl.optim import Adam
-from jaxmtl.setup import Setup
-from jaxmtl.train import make_epoch
-from jaxmtl.train_state import dense_masks, make_gates, make_init
+from jaxmtl.training.setup import Setup
+from jaxmtl.training.train import make_epoch
+from jaxmtl.training.train_state import dense_masks, make_gates, make_init
 from jaxmtl.types import Field, Rows, Schema, Task, Vocabulary
 
 FIELDS = tuple(f"field{i:02d}" for i in range(20))

@@ -25,21 +25,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import sources
+from experiments.analysis.statistics import mean_interval
 from experiments.benchmarks import command, dense
 from experiments.benchmarks.plots import Plot
 from experiments.benchmarks.results import Column, Table
-from experiments.config import DataConfig
 from experiments.lt4rec import base, base_ctr
-from experiments.setup import make_plan, make_setup, task_names
-from experiments.statistics import mean_interval
-from jaxmtl import embedding, metrics
+from experiments.settings import sources
+from experiments.settings.config import DataConfig
+from experiments.settings.setup import make_plan, make_setup, task_names
+from jaxmtl import metrics
 from jaxmtl.data.batches import EVERY, Plan
 from jaxmtl.data.store import Dataset
-from jaxmtl.inference import predict_all
-from jaxmtl.setup import SHARED, Setup
-from jaxmtl.train import make_epoch
-from jaxmtl.train_state import Snapshot, dense_masks, make_gates, make_init, snapshot_of
+from jaxmtl.tables import embedding
+from jaxmtl.training.inference import predict_all
+from jaxmtl.training.setup import SHARED, Setup
+from jaxmtl.training.train import make_epoch
+from jaxmtl.training.train_state import (
+    Snapshot,
+    dense_masks,
+    make_gates,
+    make_init,
+    snapshot_of,
+)
 
 DENSE, NUDGED = "dense adam", "nudged"
 Optimiser = Literal["nudged", "adam", "lazy_adam", "adagrad", "rowwise_adagrad", "sgd"]

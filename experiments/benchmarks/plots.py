@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.figures import (
+from experiments.analysis.figures import (
     BLUE,
     GREEN,
     GREY,
@@ -17,7 +17,7 @@ from experiments.figures import (
     VERMILION,
     tidy,
 )
-from experiments.report.svg import to_svg
+from experiments.analysis.report.svg import to_svg
 
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, GREY)
 

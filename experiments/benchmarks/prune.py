@@ -27,7 +27,7 @@ from jax import lax
 from experiments.benchmarks import command
 from experiments.benchmarks.plots import Plot
 from experiments.benchmarks.results import Column, Table
-from jaxmtl import masks, pruning
+from jaxmtl.sparsity import masks, pruning
 from jaxmtl.types import Array
 
 OURS, SORT, TORCH = "jaxmtl prune", "jnp.sort", "torch l1_unstructured"

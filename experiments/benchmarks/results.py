@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from experiments.analysis.report.document import NONE, Grid, Picture, Section, grid
 from experiments.benchmarks import plots
-from experiments.report.document import NONE, Grid, Picture, Section, grid
 
 Record = Mapping[str, Any]
 """What was measured of one contender at one size."""

@@ -34,16 +34,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.analysis.report import describe_environment
 from experiments.benchmarks import command, crnn, mmoe_contenders
 from experiments.benchmarks.plots import Plot
 from experiments.benchmarks.prune import timed
 from experiments.benchmarks.results import Column, Table
 from experiments.benchmarks.step import row_sparse
-from experiments.report import describe_environment
-from jaxmtl import embedding, masks
 from jaxmtl.models.crnn import CELLS
-from jaxmtl.pruning import prune
-from jaxmtl.train_state import features_like, init_net
+from jaxmtl.sparsity import masks
+from jaxmtl.sparsity.pruning import prune
+from jaxmtl.tables import embedding
+from jaxmtl.training.train_state import features_like, init_net
 from jaxmtl.types import Params
 
 FLOPS, BYTES = "FLOP", "byte"

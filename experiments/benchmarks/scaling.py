@@ -28,9 +28,10 @@ from experiments.benchmarks import command, mmoe_contenders
 from experiments.benchmarks.plots import Plot
 from experiments.benchmarks.results import Column, Table
 from experiments.benchmarks.step import seconds_a_step
-from jaxmtl import row_optim, sharding
-from jaxmtl.train import epoch_program
-from jaxmtl.train_state import dense_masks, make_gates, make_init
+from jaxmtl.devices import sharding
+from jaxmtl.tables import row_optim
+from jaxmtl.training.train import epoch_program
+from jaxmtl.training.train_state import dense_masks, make_gates, make_init
 from jaxmtl.types import Rows
 
 BYTES = {"pred": 1, "s32": 4, "u32": 4, "f32": 4, "bf16": 2, "f64": 8, "s64": 8}

@@ -23,13 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.sparse import BCSR
 
+from experiments.analysis.report import describe_environment
 from experiments.benchmarks import command
+from experiments.benchmarks.latency import in_turns
 from experiments.benchmarks.plots import Plot
 from experiments.benchmarks.results import Column, Table
-from experiments.latency import in_turns
-from experiments.report import describe_environment
-from jaxmtl import compact, pruning, sparse
-from jaxmtl.compact import Chain, Layer
+from jaxmtl.serving import compact, sparse
+from jaxmtl.serving.compact import Chain, Layer
+from jaxmtl.sparsity import pruning
 
 DENSE, NEURONS = "dense", "neuron ticket, made small"
 NEURONS_TARGET = 2.5

@@ -27,9 +27,9 @@ from experiments.benchmarks import command, dense, mmoe_contenders
 from experiments.benchmarks.mmoe_contenders import Log, make_log, on_device
 from experiments.benchmarks.plots import Plot
 from experiments.benchmarks.results import Column, Table
-from jaxmtl import row_optim
-from jaxmtl.train import epoch_program
-from jaxmtl.train_state import dense_masks, make_gates, make_init
+from jaxmtl.tables import row_optim
+from jaxmtl.training.train import epoch_program
+from jaxmtl.training.train_state import dense_masks, make_gates, make_init
 
 FLAT, TARGET = (100_000, 10_000_000), 1.25
 """Between these numbers of ids a step shall grow by less than the target."""

@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import get_args
 
 import experiments
-from experiments import ablation
 from experiments.benchmarks import command
 from experiments.benchmarks.plots import Plot
 from experiments.benchmarks.results import Column, Table
 from experiments.run import short_name
 from experiments.running.crew import How
+from experiments.settings import ablation
 
 WAYS = tuple(way for way in get_args(How) if way != "auto")
 TARGET = 3.0

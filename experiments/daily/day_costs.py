@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import jax
 
-from jaxmtl import masks
-from jaxmtl.setup import Setup
+from jaxmtl.sparsity import masks
+from jaxmtl.training.setup import Setup
 from jaxmtl.types import Mask, Params
 
 BACKWARD = 3

@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.config import Config
-from experiments.setup import make_plan
+from experiments.settings.config import Config
+from experiments.settings.setup import make_plan
 from jaxmtl.data.log import SPLITS
 from jaxmtl.data.store import Dataset
-from jaxmtl.setup import Setup
+from jaxmtl.training.setup import Setup
 from jaxmtl.types import PADDING, UNKNOWN, Rows, Schema
 
 

@@ -21,20 +21,21 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from experiments.config import Config
 from experiments.daily.day_costs import Cost, work_of
 from experiments.daily.day_stream import DayPlans, DayStream
 from experiments.running import progress, stopping, ticket_cache
 from experiments.running.monitor import Monitor
-from experiments.setup import make_setup, role, task_names
-from jaxmtl import masks, metrics, pruning, tickets
+from experiments.settings.config import Config
+from experiments.settings.setup import make_setup, role, task_names
+from jaxmtl import metrics
 from jaxmtl.data.store import Dataset
-from jaxmtl.fit import Fit, Progress, fit
-from jaxmtl.inference import predict_all
-from jaxmtl.resume import Folder
-from jaxmtl.setup import Setup
-from jaxmtl.train import make_epoch
-from jaxmtl.train_state import (
+from jaxmtl.sparsity import masks, pruning, tickets
+from jaxmtl.training.fit import Fit, Progress, fit
+from jaxmtl.training.inference import predict_all
+from jaxmtl.training.resume import Folder
+from jaxmtl.training.setup import Setup
+from jaxmtl.training.train import make_epoch
+from jaxmtl.training.train_state import (
     Snapshot,
     TrainState,
     dense_masks,

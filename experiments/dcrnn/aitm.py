@@ -1,8 +1,8 @@
 """Control of Table 1: information handed down the funnel, with its calibrator."""
 
-from experiments import variants
-from experiments.ablation import Row
-from experiments.config import Config
+from experiments.settings import variants
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("AITM")
 

@@ -1,9 +1,9 @@
 """Table 4, row `DCRNN+BiLSTM`. Paper: click 0.6067, conversion 0.6635 (means)."""
 
-from experiments import variants
-from experiments.ablation import Row
-from experiments.config import Config
 from experiments.dcrnn import bilstm
+from experiments.settings import variants
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row(
     "DCRNN+BiLSTM",

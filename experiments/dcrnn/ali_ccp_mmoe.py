@@ -1,9 +1,9 @@
 """Table 4, row `MMoE`. Paper: click 0.5962, conversion 0.6530 (means)."""
 
-from experiments import variants
-from experiments.ablation import Row
-from experiments.config import Config
 from experiments.dcrnn import mmoe
+from experiments.settings import variants
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row(
     "MMoE",

@@ -1,9 +1,9 @@
 """Control of Table 4: an MMoE with as many parameters as DCRNN+BiLSTM+Ada there."""
 
-from experiments import variants
-from experiments.ablation import Row
-from experiments.config import Config
 from experiments.dcrnn import mmoe_matched
+from experiments.settings import variants
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 from jaxmtl.types import Schema
 
 ROW = Row("MMoE (DCRNN's size)")

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from experiments.ablation import Preset
-from experiments.config import (
+from experiments.settings.ablation import Preset
+from experiments.settings.config import (
     Config,
     DataConfig,
     ModelConfig,
     OptimiserConfig,
     TrainingConfig,
 )
-from experiments.layout import DCRNN
-from experiments.views import View
+from experiments.settings.layout import DCRNN
+from experiments.settings.views import View
 from jaxmtl import models
 from jaxmtl.data.sources.video_feed import FeedConfig
 from jaxmtl.models.crossing import Crossing

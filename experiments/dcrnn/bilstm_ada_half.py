@@ -1,9 +1,9 @@
 """Open choice of the DCRNN: half the hidden size."""
 
-from experiments import variants
-from experiments.ablation import Row
-from experiments.config import Config
 from experiments.dcrnn import bilstm_ada
+from experiments.settings import variants
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("DCRNN+BiLSTM+Ada (half)")
 

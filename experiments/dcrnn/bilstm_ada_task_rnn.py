@@ -1,9 +1,9 @@
 """Open choice of the DCRNN: an RNN for each task; windows share only the A_t."""
 
-from experiments import variants
-from experiments.ablation import Row
-from experiments.config import Config
 from experiments.dcrnn import bilstm_ada
+from experiments.settings import variants
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("DCRNN+BiLSTM+Ada (an RNN a task)")
 

@@ -1,6 +1,6 @@
 """What the DCRNN paper leaves open: what windows share, readout, hidden size."""
 
-from experiments import tables
+from experiments.analysis import tables
 from experiments.dcrnn import (
     bilstm_ada,
     bilstm_ada_concat,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from experiments import tables
+from experiments.analysis import tables
+from experiments.analysis.figures import sweep_figures
+from experiments.analysis.report import results
 from experiments.dcrnn import (
     bilstm_ada,
     cross_cin,
@@ -16,8 +18,6 @@ from experiments.dcrnn import (
     mmoe_matched,
     shared_bottom,
 )
-from experiments.figures import sweep_figures
-from experiments.report import results
 from jaxmtl.models.crossing import Crossing, feature_layer
 from jaxmtl.types import Features
 

@@ -1,8 +1,8 @@
 """Cross networks at equal size: a shared bottom over CIN (eq. 2)."""
 
-from experiments.ablation import Row
-from experiments.config import Config
 from experiments.dcrnn import cross_rows
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("shared-bottom over cin")
 resize = cross_rows.resize

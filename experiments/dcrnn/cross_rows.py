@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from experiments import sizes, variants
-from experiments.config import Config
 from experiments.dcrnn import bilstm_ada
+from experiments.settings import sizes, variants
+from experiments.settings.config import Config
 from jaxmtl.models.crossing import Crossing
 from jaxmtl.types import Schema
 

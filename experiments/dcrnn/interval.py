@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import get_args
 
-from experiments import sweeps, tables, variants
-from experiments.config import Config
+from experiments.analysis import sweeps, tables
 from experiments.dcrnn import bilstm_ada, mmoe, mmoe_matched
+from experiments.settings import variants
+from experiments.settings.config import Config
 from jaxmtl.models.dcrnn import Sharing
 
 ROWS = (bilstm_ada, mmoe, mmoe_matched)

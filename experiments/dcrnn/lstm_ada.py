@@ -1,8 +1,8 @@
 """Tables 1 and 2, row `DCRNN+LSTM+Ada`. Paper: click 0.6972, valid play 0.6949."""
 
-from experiments import variants
-from experiments.ablation import Row
-from experiments.config import Config
+from experiments.settings import variants
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("DCRNN+LSTM+Ada", {"ctr.auc": 0.6972, "ctcvr.auc": 0.6949})
 

@@ -4,10 +4,10 @@ The paper compares 5.79 million parameters with 1.42 million. Here the experts a
 many and of the same shape, but as narrow as it takes for the two nets to be equal.
 """
 
-from experiments import sizes, variants
-from experiments.ablation import Row
-from experiments.config import Config
 from experiments.dcrnn import bilstm_ada
+from experiments.settings import sizes, variants
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 from jaxmtl.types import Schema
 
 ROW = Row("MMoE (DCRNN's size)")

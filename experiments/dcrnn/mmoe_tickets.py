@@ -1,9 +1,9 @@
 """MMoE × LT4REC: each task's lottery ticket over the experts and its tower."""
 
-from experiments import variants
-from experiments.ablation import Row
-from experiments.config import Config
 from experiments.dcrnn import mmoe
+from experiments.settings import variants
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("MMoE, tickets")
 

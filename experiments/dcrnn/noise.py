@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from experiments import sweeps, tables, views
-from experiments.ablation import Ablation, Row
+from experiments.analysis import sweeps, tables
+from experiments.analysis.figures import sweep_figures
+from experiments.analysis.report import results
+from experiments.analysis.statistics import correct, paired_t
 from experiments.dcrnn import bilstm, bilstm_ada, mmoe
-from experiments.figures import sweep_figures
-from experiments.report import results
-from experiments.statistics import correct, paired_t
+from experiments.settings import views
+from experiments.settings.ablation import Ablation, Row
 from experiments.tuning import tuned
 
 ROWS = (bilstm, bilstm_ada, mmoe)

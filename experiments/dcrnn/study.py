@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from experiments import tables
+from experiments.analysis import tables
 from experiments.dcrnn import table1, table2, table4
-from experiments.layout import DCRNN
+from experiments.settings.layout import DCRNN
 
 PARTS = (table1, table2, table4)
 ROWS = tuple(dict.fromkeys(row for part in PARTS for row in part.ROWS))

@@ -1,6 +1,6 @@
 """Table 1: DCRNN's cells against MMoE, one of its size, and the other rivals."""
 
-from experiments import tables
+from experiments.analysis import tables
 from experiments.dcrnn import (
     aitm,
     bigru_ada,

@@ -1,6 +1,6 @@
 """Table 2: every cell with and without the feature adaptive function."""
 
-from experiments import tables
+from experiments.analysis import tables
 from experiments.dcrnn import (
     bigru,
     bigru_ada,

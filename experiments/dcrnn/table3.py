@@ -5,7 +5,8 @@ The paper's other columns, click and play rates of an online test, no log can gi
 
 from __future__ import annotations
 
-from experiments import sizes, tables
+from experiments.analysis import tables
+from experiments.analysis.report import results
 from experiments.dcrnn import (
     aitm,
     bigru_ada,
@@ -22,7 +23,7 @@ from experiments.dcrnn import (
     ple,
     shared_bottom,
 )
-from experiments.report import results
+from experiments.settings import sizes
 
 ROWS = (
     mmoe,

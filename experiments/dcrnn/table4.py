@@ -1,13 +1,13 @@
 """Table 4: the Ali-CCP set-up, L = 3, I = 1 and 3 epochs; best and mean over seeds."""
 
-from experiments import tables
+from experiments.analysis import tables
 from experiments.dcrnn import (
     ali_ccp_bilstm,
     ali_ccp_bilstm_ada,
     ali_ccp_mmoe,
     ali_ccp_mmoe_matched,
 )
-from experiments.layout import DCRNN
+from experiments.settings.layout import DCRNN
 
 ROWS = (ali_ccp_mmoe, ali_ccp_bilstm, ali_ccp_bilstm_ada, ali_ccp_mmoe_matched)
 LAYOUT = DCRNN._replace(

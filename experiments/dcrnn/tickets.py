@@ -1,6 +1,6 @@
 """DCRNN × LT4REC: tickets over a DCRNN and over MMoE's experts, beside the dense."""
 
-from experiments import tables
+from experiments.analysis import tables
 from experiments.dcrnn import (
     bilstm_ada,
     bilstm_ada_tickets,

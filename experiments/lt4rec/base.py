@@ -6,8 +6,8 @@ Recommendation System (Chen et al., 2022), section 3.1.
 
 from __future__ import annotations
 
-from experiments.ablation import Preset
-from experiments.config import (
+from experiments.settings.ablation import Preset
+from experiments.settings.config import (
     Config,
     DataConfig,
     ModelConfig,
@@ -15,7 +15,7 @@ from experiments.config import (
     PruningConfig,
     TrainingConfig,
 )
-from experiments.layout import LT4REC
+from experiments.settings.layout import LT4REC
 from jaxmtl import models
 from jaxmtl.data.sources.video_feed import FeedConfig
 from jaxmtl.models.crossing import Crossing
@@ -24,7 +24,7 @@ LAYOUT = LT4REC
 
 PAPER = Config()
 """Embeddings of 32, an MLP of 512, 256 and 128, Adam at 1e-4, batches of 4,096 and
-a final density of .2 in 4 rounds: the defaults of `experiments.config`. The paper
+a final density of .2 in 4 rounds: the defaults of `experiments.settings.config`. The paper
 trains for one epoch on 297 million impressions; on less, validation says when to
 stop."""
 

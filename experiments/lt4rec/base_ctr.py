@@ -5,8 +5,8 @@ Figure 1: embeddings, crosses and an MLP of its own.
 
 from dataclasses import replace
 
-from experiments.ablation import Row
-from experiments.config import Config
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("base ctr", {"ctr.auc": 0.78572})
 

@@ -5,8 +5,8 @@ Figure 1, trained and judged on clicked rows only.
 
 from dataclasses import replace
 
-from experiments.ablation import Row
-from experiments.config import Config
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("base cvr", {"cvr.mse": 0.13688})
 

@@ -20,9 +20,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import sources, sweeps, tables
-from experiments.ablation import Ablation
-from experiments.figures import conflict_figures
+from experiments.analysis import study, sweeps, tables
+from experiments.analysis.figures import conflict_figures
+from experiments.analysis.rendering import grid
+from experiments.analysis.report import RowResult, describe_environment
+from experiments.analysis.statistics import holm, is_significant, paired_t
 from experiments.lt4rec import (
     base_ctr,
     base_cvr,
@@ -37,11 +39,9 @@ from experiments.lt4rec import (
     ticket_ctr,
     ticket_cvr,
 )
-from experiments.rendering import grid
-from experiments.report import RowResult, describe_environment
-from experiments.running import study
 from experiments.running.workdir import write_json
-from experiments.statistics import holm, is_significant, paired_t
+from experiments.settings import sources
+from experiments.settings.ablation import Ablation
 from experiments.tuning import tuned
 from jaxmtl.data.store import Dataset
 

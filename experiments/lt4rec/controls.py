@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments import contrasts, tables
-from experiments.contrasts import Contrast, Question
-from experiments.figures import contrast_figures
+from experiments.analysis import contrasts, tables
+from experiments.analysis.contrasts import Contrast, Question
+from experiments.analysis.figures import contrast_figures
+from experiments.analysis.report import Table
 from experiments.lt4rec import (
     base_ctr,
     base_cvr,
@@ -34,7 +35,6 @@ from experiments.lt4rec import (
     ticket_ctr,
     ticket_cvr,
 )
-from experiments.report import Table
 from experiments.running.workdir import read_json, write_json
 from experiments.tuning import tuned
 

@@ -6,9 +6,9 @@ by turns Adam cancels the scale of a loss, save where tasks share its moments.
 
 from dataclasses import replace
 
-from experiments import sweeps, tables
-from experiments.config import Config
+from experiments.analysis import sweeps, tables
 from experiments.lt4rec import base_ctr, base_cvr, hard_sharing_trunk, s_weight
+from experiments.settings.config import Config
 
 ROWS = (s_weight, hard_sharing_trunk, base_ctr, base_cvr)
 WEIGHTS = (0.2, 1, 5, 25, 125)

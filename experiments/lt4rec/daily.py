@@ -25,14 +25,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import sweeps, tables
+from experiments.analysis import sweeps, tables
+from experiments.analysis.report.document import grid, p_text
+from experiments.analysis.statistics import holm, mean_interval, paired_t
 from experiments.daily.day_stream import DayStream
 from experiments.daily.day_training import Begun, Learner, Update, keep, live
 from experiments.lt4rec import base_ctr, base_cvr, hard_sharing, s_weight
-from experiments.report.document import grid, p_text
 from experiments.running import stopping
 from experiments.running.workdir import read_json, write_json
-from experiments.statistics import holm, mean_interval, paired_t
 from jaxmtl.data.store import Dataset
 
 ROWS = (base_ctr, base_cvr, hard_sharing, s_weight)

@@ -1,8 +1,8 @@
 """Rival of Table 2: DCRNN with a bidirectional LSTM and adaptation."""
 
-from experiments import variants
-from experiments.ablation import Row
-from experiments.config import Config
+from experiments.settings import variants
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("dcrnn")
 

@@ -8,10 +8,10 @@ table's parameters tell what s-weight came to.
 
 from dataclasses import replace
 
-from experiments import sizes
-from experiments.ablation import Row
-from experiments.config import Config
 from experiments.lt4rec import hard_sharing_trunk
+from experiments.settings import sizes
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 from jaxmtl.types import Schema
 
 ROW = Row("dense (tickets' size)")

@@ -6,8 +6,7 @@ axis is the density trained.
 
 from dataclasses import replace
 
-from experiments import sweeps, tables
-from experiments.config import Config
+from experiments.analysis import sweeps, tables
 from experiments.lt4rec import (
     base_ctr,
     base_cvr,
@@ -15,6 +14,7 @@ from experiments.lt4rec import (
     random_masks,
     s_weight,
 )
+from experiments.settings.config import Config
 
 ROWS = (s_weight, random_masks, hard_sharing_trunk, base_ctr, base_cvr)
 DENSITIES = (0.8, 0.5, 0.2, 0.1, 0.05)

@@ -6,9 +6,9 @@ of log losses over all impressions, a watch ratio's with soft labels (Ma et al.,
 
 from dataclasses import replace
 
-from experiments import variants
-from experiments.ablation import Row
-from experiments.config import Config
+from experiments.settings import variants
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("esmm")
 

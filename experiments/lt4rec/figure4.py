@@ -1,6 +1,6 @@
 """Figure 4: each task's validation metric by pruning round, with the round chosen."""
 
-from experiments import tables
+from experiments.analysis import tables
 from experiments.lt4rec import s_weight
 
 ROWS = (s_weight,)

@@ -5,8 +5,8 @@ Figure 2: embeddings and crosses shared, an MLP for each task.
 
 from dataclasses import replace
 
-from experiments.ablation import Row
-from experiments.config import Config
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("hard sharing", {"cvr.mse": 0.13563, "ctr.auc": 0.78808})
 

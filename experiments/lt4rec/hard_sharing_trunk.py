@@ -4,8 +4,8 @@ Sparse sharing with the dense mask for both tasks: what the masks change is the
 difference to this row.
 """
 
-from experiments.ablation import Row
-from experiments.config import Config
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("hard sharing (trunk)")
 

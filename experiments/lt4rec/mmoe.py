@@ -4,9 +4,9 @@ Section 1 says of ESMM and MMoE that their "initial performance is worse than th
 single task learning if there is no careful tuning".
 """
 
-from experiments import variants
-from experiments.ablation import Row
-from experiments.config import Config
+from experiments.settings import variants
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("mmoe")
 

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from experiments import sizes, variants
-from experiments.ablation import Row
-from experiments.config import Config
+from experiments.settings import sizes, variants
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 from jaxmtl.types import Schema
 
 ROW = Row("mmoe (sNET's size)")

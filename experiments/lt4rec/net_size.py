@@ -6,9 +6,9 @@ could gain is lost by pruning it. So the dense nets are varied too.
 
 from dataclasses import replace
 
-from experiments import sweeps, tables
-from experiments.config import Config
+from experiments.analysis import sweeps, tables
 from experiments.lt4rec import base_ctr, base_cvr, hard_sharing_trunk, s_weight
+from experiments.settings.config import Config
 
 ROWS = (s_weight, hard_sharing_trunk, base_ctr, base_cvr)
 FACTORS = (0.25, 0.5, 1, 2, 4)

@@ -21,9 +21,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import tables
+from experiments.analysis import tables
+from experiments.analysis.figures import online_figures
+from experiments.analysis.report import RowResult
+from experiments.analysis.statistics import RESAMPLES, mean_interval
 from experiments.export import restore
-from experiments.figures import online_figures
 from experiments.lt4rec import (
     base_ctr,
     base_cvr,
@@ -41,14 +43,12 @@ from experiments.lt4rec import (
 )
 from experiments.online import feed_sessions, online_statistics, online_text
 from experiments.online.feed_sessions import Exponents, Sessions
-from experiments.report import RowResult
 from experiments.running.workdir import write_json
-from experiments.statistics import RESAMPLES, mean_interval
+from experiments.settings.views import View
 from experiments.tuning import tuned
-from experiments.views import View
 from jaxmtl.data.sources.video_feed import Feed, make_feed
 from jaxmtl.data.sources.video_feed.world import truth
-from jaxmtl.inference import predict_all
+from jaxmtl.training.inference import predict_all
 from jaxmtl.types import Rows
 
 ROWS = (

@@ -14,20 +14,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from experiments import contrasts, tables
-from experiments.contrasts import Contrast
-from experiments.rendering import grid
-from experiments.report import Table, row_role
-from experiments.report.document import NONE, chance_text, interval_text, p_text
-from experiments.report.effects import effect
-from experiments.running.workdir import read_json, write_json
-from experiments.statistics import (
+from experiments.analysis import contrasts, tables
+from experiments.analysis.contrasts import Contrast
+from experiments.analysis.rendering import grid
+from experiments.analysis.report import Table, row_role
+from experiments.analysis.report.document import (
+    NONE,
+    chance_text,
+    interval_text,
+    p_text,
+)
+from experiments.analysis.report.effects import effect
+from experiments.analysis.statistics import (
     SIGNIFICANCE,
     correct,
     is_significant,
     paired_t,
     power,
 )
+from experiments.running.workdir import read_json, write_json
 
 
 class Claim(NamedTuple):

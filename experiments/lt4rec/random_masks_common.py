@@ -5,9 +5,9 @@ The sparser task's weights lie among the denser one's: sparsity without separati
 
 from dataclasses import replace
 
-from experiments.ablation import Row
-from experiments.config import Config
 from experiments.lt4rec import s_weight
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("random masks (one draw)")
 

@@ -5,9 +5,9 @@ Against `random_masks`, does it matter how the survivors spread over the layers?
 
 from dataclasses import replace
 
-from experiments.ablation import Row
-from experiments.config import Config
 from experiments.lt4rec import s_weight
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("random masks (global)")
 

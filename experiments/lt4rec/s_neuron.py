@@ -7,9 +7,9 @@ single neuron, and training dies there.
 
 from dataclasses import replace
 
-from experiments.ablation import Row
-from experiments.config import Config
 from experiments.lt4rec import s_weight
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("s-neuron", {"cvr.mse": 0.13531, "ctr.auc": 0.78346})
 

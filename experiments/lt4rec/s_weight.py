@@ -6,8 +6,8 @@ rewinding; then both train their subnetworks of one net by turns.
 
 from dataclasses import replace
 
-from experiments.ablation import Row
-from experiments.config import Config
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("s-weight", {"cvr.mse": 0.13226, "ctr.auc": 0.78874})
 

@@ -5,9 +5,9 @@ Every layer of the MLP twice as wide; the paper gives no size.
 
 from dataclasses import replace
 
-from experiments.ablation import Row
-from experiments.config import Config
 from experiments.lt4rec import s_weight
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("s-weight-biggernet", {"cvr.mse": 0.13251, "ctr.auc": 0.78525})
 

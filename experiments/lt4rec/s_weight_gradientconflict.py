@@ -6,9 +6,9 @@ rule in the authors' code where the log has durations.
 
 from dataclasses import replace
 
-from experiments.ablation import Row
-from experiments.config import Config
 from experiments.lt4rec import s_weight
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("s-weight-gradientconflict", {"cvr.mse": 0.13181, "ctr.auc": 0.78801})
 

@@ -5,9 +5,9 @@ A task's step goes on moving the other task's weights on their momentum.
 
 from dataclasses import replace
 
-from experiments.ablation import Row
-from experiments.config import Config
 from experiments.lt4rec import s_weight
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("s-weight (leaky)")
 

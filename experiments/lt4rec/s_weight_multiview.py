@@ -5,9 +5,9 @@ Eight further embedding dimensions of the CVR's own beside the shared ones.
 
 from dataclasses import replace
 
-from experiments.ablation import Row
-from experiments.config import Config
 from experiments.lt4rec import s_weight
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("s-weight-multiview", {"cvr.mse": 0.13242, "ctr.auc": 0.78762})
 

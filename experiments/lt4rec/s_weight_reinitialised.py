@@ -5,9 +5,9 @@ Is it the wiring that wins, or the weights it was found with?
 
 from dataclasses import replace
 
-from experiments.ablation import Row
-from experiments.config import Config
 from experiments.lt4rec import s_weight
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("s-weight (reinitialised)")
 

@@ -6,9 +6,9 @@ rest is the sum that takes the place of turns.
 
 from dataclasses import replace
 
-from experiments.ablation import Row
-from experiments.config import Config
 from experiments.lt4rec import s_weight
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("s-weight (sum, 1 : 1)")
 

@@ -6,9 +6,9 @@ loss, save where tasks share its moments.
 
 from dataclasses import replace
 
-from experiments.ablation import Row
-from experiments.config import Config
 from experiments.lt4rec import s_weight
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("s-weight-taskbalance", {"cvr.mse": 0.13193, "ctr.auc": 0.7874})
 

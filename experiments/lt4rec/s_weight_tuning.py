@@ -5,9 +5,9 @@ Task balance and gradient conflict together.
 
 from dataclasses import replace
 
-from experiments.ablation import Row
-from experiments.config import Config
 from experiments.lt4rec import s_weight_taskbalance
+from experiments.settings.ablation import Row
+from experiments.settings.config import Config
 
 ROW = Row("s-weight-tuning", {"cvr.mse": 0.13171, "ctr.auc": 0.78689})
 

@@ -22,18 +22,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import tables
+from experiments.analysis import tables
+from experiments.analysis.rendering import grid
+from experiments.analysis.report import describe_environment
+from experiments.benchmarks.latency import Latency, host_bytes, in_turns, program_bytes
 from experiments.benchmarks.serving import bcsr, on_device, whole
 from experiments.export import Trained, net_bytes, restore
-from experiments.latency import Latency, host_bytes, in_turns, program_bytes
 from experiments.lt4rec import base_ctr, base_cvr, hard_sharing, s_neuron, s_weight
-from experiments.rendering import grid
-from experiments.report import describe_environment
 from experiments.running.workdir import write_json
-from experiments.setup import roles
-from jaxmtl import bundle, compact, export, metrics, outputs, sparse
-from jaxmtl.bundle import Bundle
-from jaxmtl.serving import read_net
+from experiments.settings.setup import roles
+from jaxmtl import metrics
+from jaxmtl.serving import bundle, compact, export, sparse
+from jaxmtl.serving.bundle import Bundle
+from jaxmtl.serving.scoring import read_net
+from jaxmtl.training import outputs
 
 ROWS = (base_ctr, base_cvr, hard_sharing, s_weight, s_neuron)
 BATCHES = (1, 32, 1024)

@@ -16,22 +16,23 @@ from typing import Any
 
 import numpy as np
 
-from experiments import mask_overlap, sharing_text, tables
-from experiments.ablation import Ablation
-from experiments.figures import sharing_figures
+from experiments import mask_overlap
+from experiments.analysis import sharing_text, tables
+from experiments.analysis.figures import sharing_figures
+from experiments.analysis.statistics import mean_interval
 from experiments.lt4rec import hard_sharing_trunk, s_weight
 from experiments.running import joint, ticket_searches
 from experiments.running.crew import Job
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import read_json, write_json
-from experiments.setup import role, roles, task_names
-from experiments.statistics import mean_interval
+from experiments.settings.ablation import Ablation
+from experiments.settings.setup import role, roles, task_names
 from experiments.tuning import tuned
-from jaxmtl import sharing
-from jaxmtl.alignment import EMBEDDINGS, make_alignment
 from jaxmtl.data.store import Dataset
-from jaxmtl.tickets import Ticket
-from jaxmtl.train_state import snapshot_of
+from jaxmtl.sparsity import sharing
+from jaxmtl.sparsity.tickets import Ticket
+from jaxmtl.training.alignment import EMBEDDINGS, make_alignment
+from jaxmtl.training.train_state import snapshot_of
 from jaxmtl.types import Mask, Rows
 
 ROWS = (s_weight, hard_sharing_trunk)

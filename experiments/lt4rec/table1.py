@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments import tables
-from experiments.report import results
+from experiments.analysis import tables
+from experiments.analysis.report import results
 from jaxmtl.data.store import Dataset
 
 ROWS = ()

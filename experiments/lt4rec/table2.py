@@ -1,6 +1,6 @@
 """Table 2: offline comparison, the paper's rows, controls and rivals."""
 
-from experiments import tables
+from experiments.analysis import tables
 from experiments.lt4rec import (
     base_ctr,
     base_cvr,

@@ -14,13 +14,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import sizes, sweeps, tables
-from experiments.ablation import Ablation, Row
-from experiments.config import Config
+from experiments.analysis import sweeps, tables
+from experiments.analysis.report import RowResult
 from experiments.lt4rec import hard_sharing_trunk, s_weight
-from experiments.report import RowResult
-from experiments.setup import role
-from jaxmtl import masks
+from experiments.settings import sizes
+from experiments.settings.ablation import Ablation, Row
+from experiments.settings.config import Config
+from experiments.settings.setup import role
+from jaxmtl.sparsity import masks
 from jaxmtl.types import Schema
 
 ROWS = (s_weight, hard_sharing_trunk)

@@ -6,9 +6,9 @@ need more CVR exclusive embedding to be effective", which its storage did not al
 
 from dataclasses import replace
 
-from experiments import sweeps, tables
-from experiments.config import Config
+from experiments.analysis import sweeps, tables
 from experiments.lt4rec import base_ctr, base_cvr, s_weight
+from experiments.settings.config import Config
 
 ROWS = (s_weight, base_ctr, base_cvr)
 WIDTHS = (0, 4, 8, 16, 32)

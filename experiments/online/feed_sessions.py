@@ -21,12 +21,7 @@ from scipy.optimize import linear_sum_assignment
 
 from jaxmtl.data.sources.video_feed import Feed, draw_watch, encode_rows
 from jaxmtl.data.sources.video_feed.exposure import POSITIONS, Impressions, expose
-from jaxmtl.data.sources.video_feed.world import (
-    World,
-    logits,
-    make_rng,
-    truth,
-)
+from jaxmtl.data.sources.video_feed.world import World, logits, make_rng, truth
 from jaxmtl.types import Rows
 
 _STREAM = 100

@@ -1,6 +1,6 @@
 """What chance leaves of a simulated online test: pairs of models, offline and online.
 
-Two kinds of chance, as in every table (`experiments.statistics`): seeds of the models,
+Two kinds of chance, as in every table (`experiments.analysis.statistics`): seeds of the models,
 and the sessions tried, drawn again by whole users. All policies rank the same sessions,
 so both are paired.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from experiments.statistics import (
+from experiments.analysis.statistics import (
     RESAMPLES,
     holm,
     mean_interval,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.report.document import grid, p_text
-from experiments.report.results import tuning_notes
+from experiments.analysis.report.document import grid, p_text
+from experiments.analysis.report.results import tuning_notes
 
 OLD_RESAMPLES = 1000
 """Draws behind the intervals of results that do not say how many."""

@@ -2,7 +2,7 @@
 
 A job is a ticket search or a training of one seed, and none needs another one's
 result. What suits depends on the device: small nets leave an accelerator idle, and
-several trainings fill it (`jaxmtl.lanes`); a CPU computes no faster for it, but a
+several trainings fill it (`jaxmtl.devices.lanes`); a CPU computes no faster for it, but a
 process for each core is faster than one for all (`experiments.benchmarks.study`).
 """
 
@@ -20,9 +20,9 @@ import jax
 from experiments.running import stopping
 from experiments.running.monitor import Monitor
 from experiments.running.workers import Workers
-from jaxmtl import lanes
 from jaxmtl.data.store import Dataset
-from jaxmtl.resume import Stopped
+from jaxmtl.devices import lanes
+from jaxmtl.training.resume import Stopped
 
 How = Literal["auto", "in_turn", "processes", "program"]
 FEW = 4

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import jax
 
-from jaxmtl import distributed
+from jaxmtl.devices import distributed
 
 NUMBERS = {
     "jax_enable_x64": False,

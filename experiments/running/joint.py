@@ -15,25 +15,30 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from experiments.ablation import Ablation
-from experiments.config import Config
-from experiments.running import progress, scores, ticket_cache, ticket_searches
+from experiments.running import progress, ticket_cache, ticket_searches
 from experiments.running.monitor import Monitor
-from experiments.running.workdir import (
-    read_arrays,
-    read_json,
-    write_arrays,
-    write_json,
-)
-from experiments.setup import make_plan, make_setup, role, rows_of, task_names
-from jaxmtl import checkpoint, embedding, mask_controls, masks, sealed, tickets
+from experiments.running.workdir import read_arrays, read_json, write_arrays, write_json
+from experiments.settings import scores
+from experiments.settings.ablation import Ablation
+from experiments.settings.config import Config
+from experiments.settings.setup import make_plan, make_setup, role, rows_of, task_names
+from jaxmtl import sealed
 from jaxmtl.data.store import Dataset
-from jaxmtl.fit import EpochRecord, Fit, Keeper, fit
-from jaxmtl.inference import predict_all
 from jaxmtl.keys import named
-from jaxmtl.setup import Setup
-from jaxmtl.table_shards import portable
-from jaxmtl.train_state import Snapshot, TrainState, dense_masks, net_shapes, restart
+from jaxmtl.sparsity import mask_controls, masks, tickets
+from jaxmtl.tables import embedding
+from jaxmtl.tables.table_shards import portable
+from jaxmtl.training import checkpoint
+from jaxmtl.training.fit import EpochRecord, Fit, Keeper, fit
+from jaxmtl.training.inference import predict_all
+from jaxmtl.training.setup import Setup
+from jaxmtl.training.train_state import (
+    Snapshot,
+    TrainState,
+    dense_masks,
+    net_shapes,
+    restart,
+)
 from jaxmtl.types import Mask
 
 SEED, CHECKPOINT, PREDICTIONS = "seed.json", "checkpoint", "predictions.npz"

@@ -19,7 +19,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from experiments.running.workdir import write_json
-from jaxmtl.fit import EpochRecord
+from jaxmtl.training.fit import EpochRecord
 
 OnEpoch = Callable[[EpochRecord], None]
 JOINT = "joint"

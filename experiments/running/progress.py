@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from experiments.config import Config
 from experiments.running import stopping
 from experiments.running.workdir import write_arrays
-from jaxmtl.fit import EpochRecord
-from jaxmtl.guard import NonFiniteLoss
-from jaxmtl.inference import predict_all
-from jaxmtl.resume import Folder
-from jaxmtl.setup import Setup
+from experiments.settings.config import Config
 from jaxmtl.spaces import JOINT
-from jaxmtl.train_state import Snapshot
+from jaxmtl.training.fit import EpochRecord
+from jaxmtl.training.guard import NonFiniteLoss
+from jaxmtl.training.inference import predict_all
+from jaxmtl.training.resume import Folder
+from jaxmtl.training.setup import Setup
+from jaxmtl.training.train_state import Snapshot
 from jaxmtl.types import Mask, Rows
 
 

@@ -13,8 +13,8 @@ import signal
 import threading
 from collections.abc import Iterator
 
-from jaxmtl.distributed import any_of_all
-from jaxmtl.resume import Stopped
+from jaxmtl.devices.distributed import any_of_all
+from jaxmtl.training.resume import Stopped
 
 EXIT_CODE = 75
 """EX_TEMPFAIL of sysexits.h: not an error, try again."""

@@ -18,19 +18,19 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from experiments import fingerprints
-from experiments.config import Config, as_json
 from experiments.running import progress, ticket_files
 from experiments.running.monitor import Monitor
-from experiments.setup import make_plan, make_setup, role, rows_of, task_names
-from jaxmtl import masks, pruning, tickets
+from experiments.settings import fingerprints
+from experiments.settings.config import Config, as_json
+from experiments.settings.setup import make_plan, make_setup, role, rows_of, task_names
 from jaxmtl.data.batches.chunks import read_chunks
 from jaxmtl.data.store import Dataset
-from jaxmtl.feed import place
-from jaxmtl.fit import fit
-from jaxmtl.setup import Setup
-from jaxmtl.train import make_epoch
-from jaxmtl.train_state import (
+from jaxmtl.sparsity import masks, pruning, tickets
+from jaxmtl.training.feed import place
+from jaxmtl.training.fit import fit
+from jaxmtl.training.setup import Setup
+from jaxmtl.training.train import make_epoch
+from jaxmtl.training.train_state import (
     Snapshot,
     TrainState,
     dense_masks,

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.running.workdir import read_arrays, read_json, write_arrays, write_json
-from jaxmtl import masks, sealed
-from jaxmtl.fit import Fit
-from jaxmtl.tickets import Round
+from jaxmtl import sealed
+from jaxmtl.sparsity import masks
+from jaxmtl.sparsity.tickets import Round
+from jaxmtl.training.fit import Fit
 from jaxmtl.types import Mask
 
 DONE = "ticket.json"

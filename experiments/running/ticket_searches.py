@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.config import Config
 from experiments.running import ticket_cache
 from experiments.running.crew import Crew, Job, Work
 from experiments.running.monitor import Monitor
-from experiments.setup import task_names
-from jaxmtl import tickets
+from experiments.settings.config import Config
+from experiments.settings.setup import task_names
 from jaxmtl.data.store import Dataset
-from jaxmtl.setup import Setup
+from jaxmtl.sparsity import tickets
+from jaxmtl.training.setup import Setup
 
 
 def make_missing(todo: Sequence[tuple[Config, int]], data: Dataset, crew: Crew) -> None:

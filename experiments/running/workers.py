@@ -28,7 +28,7 @@ import numpy as np
 from experiments.running import stopping
 from experiments.running.monitor import Monitor, Remote, Told
 from jaxmtl.data.store import Dataset
-from jaxmtl.resume import Stopped
+from jaxmtl.training.resume import Stopped
 
 LOOK = 0.2
 """Seconds between two looks for a signal."""

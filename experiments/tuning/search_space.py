@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from scipy.stats import qmc
 
-from experiments.config import Config
+from experiments.settings.config import Config
 from experiments.tuning.tuned import Settings, value_of
 
 COLUMNS = 8

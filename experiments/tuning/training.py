@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.config import Config
 from experiments.running import (
     crew,
     joint,
@@ -27,11 +26,12 @@ from experiments.running import (
 from experiments.running.crew import Crew
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import read_json, write_json
+from experiments.settings.config import Config
 from experiments.tuning.trials import Job, Store, Trial
 from jaxmtl.data.store import Dataset
-from jaxmtl.guard import NonFiniteLoss
-from jaxmtl.resume import Folder
-from jaxmtl.setup import Setup
+from jaxmtl.training.guard import NonFiniteLoss
+from jaxmtl.training.resume import Folder
+from jaxmtl.training.setup import Setup
 
 DIVERGED = "diverged.json"
 """Beside a ticket search: why it has no result."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.ablation import Ablation
+from experiments.settings.ablation import Ablation
 from experiments.tuning.search_space import Dimension
 from experiments.tuning.tuned import Settings
 from jaxmtl.data.store import Dataset

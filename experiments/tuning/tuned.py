@@ -18,9 +18,9 @@ from typing import (
     get_type_hints,
 )
 
-from experiments import ablation
-from experiments.ablation import Ablation
-from experiments.config import Config
+from experiments.settings import ablation
+from experiments.settings.ablation import Ablation
+from experiments.settings.config import Config
 
 Value = float | int | str | bool | None
 """Of a tuned setting: what JSON holds without lists and objects."""

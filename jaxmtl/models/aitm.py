@@ -37,7 +37,7 @@ class Aitm:
 
     The task before another is the one its `space` names, so the funnel may branch.
     Logits are of the joint event over all impressions, so that a CVR among clicks is
-    a quotient of two predictions, clipped to 1 (`jaxmtl.outputs.predictions`).
+    a quotient of two predictions, clipped to 1 (`jaxmtl.training.outputs.predictions`).
 
     Attributes:
       hidden: widths of each task's tower.

@@ -1,0 +1,1 @@
+"""From what was trained to tables, figures and pages."""

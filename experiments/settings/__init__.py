@@ -1,0 +1,1 @@
+"""What is run: configurations, rows, logs, and the programs they ask for."""

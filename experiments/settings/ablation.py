@@ -1,0 +1,87 @@
+"""What an ablation module declares, and where to find all of them.
+
+An ablation is one small module in a folder below `experiments/`: a docstring whose
+first line says which row of which table it is, a `ROW`, and `configure(config)`,
+which changes what all rows of the folder start from, a preset of its `base`. Where
+the change depends on the log's inputs it is made by `resize(config, schema)`. A study
+module has a `run` instead. Adding the file is all there is to do: its name is its
+registration.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+from types import ModuleType
+from typing import Literal, NamedTuple
+
+import experiments
+from experiments.settings.config import Config
+from experiments.settings.layout import Layout
+
+Preset = Literal["demo", "paper"]
+
+
+class Row(NamedTuple):
+    """A row of a table.
+
+    Attributes:
+      name: as the table calls it.
+      paper: metric -> the paper's number, such as {"cvr.mse": 0.13226}; empty for
+        a control the paper lacks.
+    """
+
+    name: str
+    paper: dict[str, float] = {}
+
+
+class Ablation(NamedTuple):
+    """One row, ready to run: its module's name, what it is called, its settings."""
+
+    module: str
+    row: Row
+    config: Config
+
+
+def names() -> dict[str, str]:
+    """`lt4rec.s_weight` -> the first line of the module's docstring."""
+    found = {}
+    for package in pkgutil.iter_modules(experiments.__path__):
+        base = f"experiments.{package.name}.base"
+        if package.ispkg and importlib.util.find_spec(base):
+            folder = importlib.import_module(f"experiments.{package.name}")
+            for module in pkgutil.iter_modules(folder.__path__):
+                name = f"{package.name}.{module.name}"
+                loaded = importlib.import_module(f"experiments.{name}")
+                if hasattr(loaded, "ROW") or hasattr(loaded, "run"):
+                    # Under -OO there are no docstrings.
+                    found[name] = (loaded.__doc__ or "").strip().partition("\n")[0]
+    return found
+
+
+def load(name: str) -> ModuleType:
+    """The module of an ablation or a study.
+
+    Raises:
+      ValueError: there is none of that name; suggests the nearest.
+    """
+    known = names()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else "settings follow a name."
+        raise ValueError(f"no experiment is called {name!r}; {hint} See --list")
+    return importlib.import_module(f"experiments.{name}")
+
+
+def set_up(name: str, preset: Preset) -> Config:
+    """What the rows of an ablation's folder start from, with its preset's values."""
+    folder = name.split(".")[0]
+    return importlib.import_module(f"experiments.{folder}.base").configure(preset)
+
+
+def layout(name: str) -> Layout:
+    """How an experiment's table looks: its own `LAYOUT`, or its folder's."""
+    folder = importlib.import_module(f"experiments.{name.split('.')[0]}.base")
+    return getattr(load(name), "LAYOUT", folder.LAYOUT)

@@ -1,0 +1,1 @@
+"""Several devices: meshes, processes, and several trainings in one program."""

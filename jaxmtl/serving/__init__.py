@@ -1,0 +1,1 @@
+"""A trained net as a folder that scores raw rows, without what trained it."""

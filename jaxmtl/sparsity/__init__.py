@@ -1,0 +1,1 @@
+"""Which weights a task keeps: masks, pruning, tickets, controls."""

@@ -1,0 +1,1 @@
+"""Embedding tables, whole or split over devices, and the optimisers of their rows."""

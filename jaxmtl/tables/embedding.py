@@ -1,0 +1,301 @@
+"""Embedding tables whose step costs the batch and not the vocabulary.
+
+All vocabularies stand below each other in one stacked array, so the number of fields
+costs nothing. A row and what its optimiser (`jaxmtl.tables.row_optim`) remembers of it are one
+line of it: a step waits for memory at random places, and so there is one place an id
+and not one for each moment. A loss is differentiated with respect to the gathered rows;
+repeated ids are summed; only what the batch touched is written. A second stack of
+another width can hold one task's own view (LT4REC, multi-view).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmtl.tables.row_optim import RowOptimiser, Slots
+from jaxmtl.types import PADDING, UNKNOWN, Array, Key, Schema
+
+NOWHERE = np.iinfo(np.int32).max
+"""Where padding is in a stacked table: out of range, whatever its size."""
+
+
+class Block(NamedTuple):
+    """Some rows of a table, perhaps repeated, and their slots.
+
+    Attributes:
+      rows: float32 [n, dim].
+      slots: what the optimiser remembers of each (`jaxmtl.tables.row_optim`).
+    """
+
+    rows: Array
+    slots: Slots
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """One stacked table and the state of its optimiser.
+
+    Attributes:
+      packed: float32 [vocabulary, width], in each line a row and then its slots.
+      updates: int32 scalar, how often the table was updated.
+      owner: int32 [vocabulary], scratch space of `touched`; never initialised
+        again, as every step writes the entries that it reads.
+      widths: name and width of each slot, in their order; static.
+    """
+
+    packed: Array
+    updates: Array
+    owner: Array
+    widths: tuple[tuple[str, int], ...] = dataclasses.field(metadata={"static": True})
+
+    @property
+    def dim(self) -> int:
+        """Width of a row."""
+        return self.packed.shape[1] - sum(width for _, width in self.widths)
+
+    @property
+    def rows(self) -> Array:
+        """float32 [vocabulary, dim], the embeddings alone; a copy."""
+        # A slice that is the whole is no copy.
+        return self.packed[:, : self.dim] if self.widths else jnp.copy(self.packed)
+
+    @property
+    def _spans(self) -> list[slice]:
+        """Columns of the rows, then of each slot."""
+        ends = np.cumsum([0, self.dim, *(width for _, width in self.widths)]).tolist()
+        return [slice(*span) for span in itertools.pairwise(ends)]
+
+    def unpack(self, lines: Array) -> Block:
+        """Lines of the table, [n, width], as rows and slots.
+
+        Gathered from place to same place: arithmetic on slices of lines would be
+        scalar code on a CPU, up to ten times slower (XLA of JAX 0.10).
+        """
+        places, names = jnp.arange(len(lines)), [name for name, _ in self.widths]
+        rows, *slots = (
+            lines.at[places, span].get(mode="promise_in_bounds") for span in self._spans
+        )
+        return Block(rows, dict(zip(names, slots, strict=True)))
+
+    def put(self, ids: Array, block: Block) -> Table:
+        """The table with rows and slots at some ids, where these are in range.
+
+        Part by part, for the same reason: a concatenation would be computed value by
+        value. Lines that were just read are in a cache, so that this costs little.
+        """
+        packed, slots = self.packed, (block.slots[name] for name, _ in self.widths)
+        for span, part in zip(self._spans, (block.rows, *slots), strict=True):
+            packed = packed.at[ids, span].set(part, mode="drop")
+        return dataclasses.replace(self, packed=packed)
+
+
+def vocabulary_rows(schema: Schema) -> int:
+    """Rows of a stacked table."""
+    return sum(v.size for v in schema.vocabularies)
+
+
+def _first_rows(schema: Schema) -> dict[str, int]:
+    first, at = {}, 0
+    for vocabulary in schema.vocabularies:
+        first[vocabulary.name] = at
+        at += vocabulary.size
+    return first
+
+
+def init(
+    key: Key,
+    schema: Schema,
+    dim: int,
+    scale: float,
+    optimiser: RowOptimiser,
+    size: int | None = None,
+) -> Table:
+    """Normal rows of deviation `scale`, and the optimiser's empty slots.
+
+    The rows of unknown ids start at zero: a vocabulary may have none in training,
+    and a random vector there would speak for whatever comes later.
+
+    Args:
+      key: of the rows; a row's values depend on it and its number alone.
+      schema: what the rows stand for.
+      dim: width.
+      scale: standard deviation.
+      optimiser: of the table.
+      size: rows altogether, where there are more than the schema's: no id reaches
+        those.
+    """
+    size = size or vocabulary_rows(schema)
+    rows = scale * jax.random.normal(key, (size, dim))
+    unknown = jnp.asarray(list(_first_rows(schema).values()), jnp.int32) + UNKNOWN
+    rows = rows.at[unknown].set(0)
+    return make_table(optimiser, rows)
+
+
+def make_table(optimiser: RowOptimiser, rows: Array) -> Table:
+    """A table of some rows [vocabulary, dim], never updated."""
+    widths = optimiser.widths(rows.shape[1])
+    return Table(
+        packed=jnp.pad(rows, ((0, 0), (0, sum(widths.values())))),
+        updates=jnp.zeros((), jnp.int32),
+        owner=jnp.zeros(len(rows), jnp.int32),
+        widths=tuple(widths.items()),
+    )
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def with_rows(table: Table, rows: Array) -> Table:
+    """The table with other rows [vocabulary, dim] and the same slots; donates it."""
+    packed = table.packed.at[:, : table.dim].set(rows)
+    return dataclasses.replace(table, packed=packed)
+
+
+def stacked_ids(schema: Schema, ids: Array) -> Array:
+    """Row numbers in the stacked table; padding becomes `NOWHERE`.
+
+    Args:
+      schema: fields and vocabularies.
+      ids: int32 [batch, slots], local to each field's vocabulary, -1 = padding.
+    """
+    first = _first_rows(schema)
+    offsets = [first[f.vocabulary] for f in schema.fields for _ in range(f.slots)]
+    shifted = ids + jnp.asarray(np.asarray(offsets, np.int32))
+    return jnp.where(ids == PADDING, NOWHERE, shifted)
+
+
+def gather(rows: Array, ids: Array) -> Array:
+    """The rows of some ids, shaped as ids are; zeros where one is out of range."""
+    return rows.at[ids].get(mode="fill", fill_value=0)
+
+
+def pool(schema: Schema, gathered: Array, ids: Array) -> Array:
+    """The mean over each field's filled slots: float32 [batch, fields, dim].
+
+    Zeros for a field without any. Differentiate with respect to `gathered`.
+
+    Args:
+      schema: the fields, in the order of their slots.
+      gathered: float32 [batch, slots, dim], zero at padding.
+      ids: int32 [batch, slots], -1 = padding.
+    """
+    pooled, at = [], 0
+    # Neighbours with as many slots are one part: a slice for each field would cost a
+    # padded sum for each field backward, a tenth of MMoE's step with 20 fields.
+    for slots, run in itertools.groupby(field.slots for field in schema.fields):
+        fields = len(list(run))
+        part = gathered[:, at : at + fields * slots]
+        if slots > 1:
+            shape = (len(part), fields, slots)
+            filled = ids[:, at : at + fields * slots].reshape(shape) != PADDING
+            share = 1.0 / jnp.maximum(jnp.sum(filled, axis=2), 1)
+            summed = jnp.sum(part.reshape(*shape, part.shape[-1]), axis=2)
+            part = summed * share[:, :, None]
+        pooled.append(part)
+        at += fields * slots
+    return jnp.concatenate(pooled, axis=1)
+
+
+def touched(owner: Array, ids: Array) -> tuple[Array, Array, Array]:
+    """Which place in a batch stands for each distinct id, without sorting.
+
+    Every place writes its number at its id and reads back who wrote last: that
+    one owns the id. Whoever wins, the sum over an id's places is the same.
+
+    Args:
+      owner: int32 [vocabulary], scratch.
+      ids: int32 [n]; the vocabulary's size and above = none.
+
+    Returns:
+      The new scratch; int32 [n], the owner of each place (n where none); bool
+      [n], whether a place owns its id.
+    """
+    n = ids.shape[0]
+    places = jnp.arange(n, dtype=jnp.int32)
+    owner = owner.at[ids].set(places, mode="drop")
+    owners = owner.at[ids].get(mode="fill", fill_value=n)
+    return owner, owners, owners == places
+
+
+def read(
+    optimiser: RowOptimiser, table: Table, ids: Array, learning_rate: Array | float
+) -> Block:
+    """The rows and slots of some ids, caught up with the updates that skipped them.
+
+    Args:
+      optimiser: of the table.
+      table: rows and state.
+      ids: int32 [n] from `stacked_ids`, repeated at will.
+      learning_rate: step size of the updates to catch up with.
+
+    Returns:
+      Rows [n, dim] and slots [n, …]; zeros where an id is out of range.
+    """
+    block = table.unpack(gather(table.packed, ids))
+    return _catch_up(optimiser, block, table.updates, learning_rate)
+
+
+def update(
+    optimiser: RowOptimiser,
+    table: Table,
+    ids: Array,
+    block: Block,
+    gradients: Array,
+    learning_rate: Array | float,
+) -> Table:
+    """One step of an optimiser on the rows a batch touched; all others keep their bits.
+
+    A batch without any id is no update.
+
+    Args:
+      optimiser: of the table.
+      table: rows and state; donate it, or the scatter copies the table.
+      ids: int32 [n] from `stacked_ids`, repeated at will.
+      block: what `read` gave for these ids.
+      gradients: float32 [n, dim] with respect to the block's rows.
+      learning_rate: step size.
+    """
+    size = len(table.packed)
+    owner, owners, owns = touched(table.owner, ids)
+    summed = jnp.zeros_like(gradients).at[owners].add(gradients, mode="drop")
+    updates = table.updates + jnp.any(owns)
+    directions, slots = optimiser.update(summed, block.slots, updates)
+    # What is put depends on what was gathered from the same array: that is what lets
+    # XLA update it in place inside a scan.
+    block = Block(block.rows - learning_rate * directions, slots)
+    table = table.put(jnp.where(owns, ids, size), block)
+    return dataclasses.replace(table, updates=updates, owner=owner)
+
+
+def settle(
+    optimiser: RowOptimiser, table: Table, learning_rate: Array | float
+) -> Table:
+    """The table with all rows caught up, at the cost of a pass over the vocabulary.
+
+    In place where the table is donated, some thousand rows at a time.
+    """
+    if optimiser.catch_up is None:
+        return table
+    vocabulary = len(table.packed)
+    size = min(vocabulary, 4096)
+
+    def settle_some(number: Array, table: Table) -> Table:
+        ids = number * size + jnp.arange(size, dtype=jnp.int32)
+        return table.put(ids, read(optimiser, table, ids, learning_rate))
+
+    return jax.lax.fori_loop(0, -(-vocabulary // size), settle_some, table)
+
+
+def _catch_up(
+    optimiser: RowOptimiser, block: Block, now: Array, learning_rate: Array | float
+) -> Block:
+    if optimiser.catch_up is None:
+        return block
+    directions, slots = optimiser.catch_up(block.slots, now)
+    return Block(block.rows - learning_rate * directions, slots)

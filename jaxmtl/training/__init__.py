@@ -1,0 +1,1 @@
+"""Training as pure programs: what they depend on, their state, steps and loop."""
