@@ -40,7 +40,7 @@ from jaxmtl.devices import distributed
 from jaxmtl.serving import bundle, scoring
 from jaxmtl.serving.export import PLATFORMS, check_new, export
 from jaxmtl.serving.to_onnx import find_converter, to_onnx
-from jaxmtl.training.setup import Setup
+from jaxmtl.training.spec import Setup
 from jaxmtl.training.train_state import Snapshot
 from jaxmtl.types import PADDING, Mask
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.analysis.rendering import grid
+from experiments.analysis.report.rendering import grid
 from experiments.running.workdir import read_arrays, read_json, write_arrays
 from jaxmtl import console
 from jaxmtl.sparsity import masks, sharing

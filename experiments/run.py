@@ -20,12 +20,13 @@ from typing import Annotated
 import tyro
 
 from experiments.analysis import tables
+from experiments.analysis.context import Context
 from experiments.analysis.figures import own_style
 from experiments.analysis.report import reporting
 from experiments.running import crew, hosts, joint, stopping
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import PLACES, claim
-from experiments.settings import ablation, fingerprints, sizes, sources
+from experiments.settings import ablation, fingerprints, listing, sizes, sources
 from experiments.settings.ablation import Ablation, Preset
 from experiments.settings.config import Config, as_json, paths_of
 from experiments.settings.setup import check_trainable
@@ -89,8 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--preset", choices=PRESETS, default="demo")
     known, rest = parser.parse_known_args(argv)
     if known.list:
-        width = max(len(name) for name in ablation.names())
-        for name, line in ablation.names().items():
+        width = max(len(name) for name in listing.names())
+        for name, line in listing.names().items():
             print(f"{name:{width}}  {line}")
         return 0
     if known.name is None:
@@ -166,7 +167,7 @@ def _run(name: str, preset: Preset, rest: Sequence[str], argv: Sequence[str]) ->
             _say(f"{row.module}: {sizes.describe(row.config, data)}")
         monitor = Monitor(workdir, range(options.seeds))
         hands = crew.Crew(workdir, monitor, *together)
-        context = tables.Context(
+        context = Context(
             name=name,
             rows=ablations,
             configure=configure,

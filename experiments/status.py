@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.analysis.rendering import grid
+from experiments.analysis.report.rendering import grid
 from experiments.running.monitor import PLAN
 from experiments.running.workdir import CONFIG, holder, read_json
 from jaxmtl import console

@@ -29,8 +29,8 @@ from typing import Annotated, Any
 import tyro
 
 from experiments import run
-from experiments.analysis.rendering import grid
-from experiments.analysis.report import describe_environment
+from experiments.analysis.report.rendering import grid
+from experiments.analysis.table import describe_environment
 from experiments.running import crew, hosts, joint, stopping
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import claim, write_json

@@ -7,7 +7,7 @@ that a batch without any labelled row has loss zero and not NaN.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -127,6 +127,11 @@ def odds_learned(name: LossName, logits: Array) -> Array:
         return logits
     bend = jnp.log1p(GAMMA * _ratio(logits)) - jnp.log1p(GAMMA * _ratio(-logits))
     return (1 + GAMMA) * logits + bend + math.log((1 - ALPHA) / ALPHA)
+
+
+def linked(names: Iterable[tuple[str, LossName]]) -> tuple[tuple[str, LossName], ...]:
+    """Of pairs of a task and its loss those whose loss learns no log-odds."""
+    return tuple((task, name) for task, name in names if name == "focal")
 
 
 def _ratio(x: Array) -> Array:

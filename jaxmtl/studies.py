@@ -19,7 +19,7 @@ COMMANDS = {
     "jaxmtl-run": "experiments.run",
     "jaxmtl-tune": "experiments.tune",
     "jaxmtl-export": "experiments.export",
-    "jaxmtl-report": "experiments.report.__main__",
+    "jaxmtl-report": "experiments.report",
     "jaxmtl-status": "experiments.status",
 }
 """Name of a command -> the module whose `main` it is."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -26,6 +26,8 @@ PADDING = -1
 GROUPS = ("user", "item")
 UNKNOWN = 0
 """Row 0 of every vocabulary: ids that the training split does not hold."""
+SHARED = "shared"
+"""Name of the stack of embeddings that all tasks read."""
 IMPRESSION = "impression"
 """The label space that holds every row."""
 
@@ -302,8 +304,27 @@ class Model(NamedTuple):
       apply: (net, features, *, key=None) -> Outputs; no key means evaluation.
       aux_loss: (recalibrated logits, valid bool [batch]) -> a scalar that is added to
         the loss; None where there is none.
+      reads_all_stacks: whether a task's logit may read other tasks' own embeddings
+        too. Where a gradient must not reach them, `apply` stops it; they move in their
+        own task's step alone.
     """
 
     init: Callable[[Key, Features], Params]
     apply: Callable[..., Outputs]
     aux_loss: Callable[[Mapping[str, Array], Array], Array] | None = None
+    reads_all_stacks: bool = False
+
+    def stacks_read(
+        self, stacks: Sequence[str], tasks: Sequence[str]
+    ) -> tuple[str, ...]:
+        """The stacks of embeddings that the logits of some tasks depend on.
+
+        Args:
+          stacks: all there are: the shared one, and the own ones of tasks.
+          tasks: at hand.
+        """
+        return tuple(
+            stack
+            for stack in stacks
+            if self.reads_all_stacks or stack == SHARED or stack in tasks
+        )

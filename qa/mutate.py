@@ -1,6 +1,6 @@
 """Would the tests notice? Small faults are put into the code, one at a time.
 
-python tests/mutate.py --workdir runs/mutation
+python -m qa.mutate --workdir runs/mutation
 
 Cosmic Ray (the extra `mutation`) lists every place of a module that it can damage: an
 operator, a comparison, a number, a branch, a loop. Of each module a number of places
@@ -31,16 +31,18 @@ from cosmic_ray.work_db import WorkDB
 from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkItem
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTS = {
-    "masks": ("masks",),
-    "pruning": ("pruning",),
-    "losses": ("losses",),
-    "metrics": ("metrics",),
-    "embedding": ("embedding", "row_optim"),
-    "optim": ("optim",),
-    "tickets": ("tickets",),
+MODULES = {
+    "masks": "jaxmtl/sparsity",
+    "pruning": "jaxmtl/sparsity",
+    "tickets": "jaxmtl/sparsity",
+    "losses": "jaxmtl",
+    "metrics": "jaxmtl",
+    "embedding": "jaxmtl/tables",
+    "gated_adam": "jaxmtl/optim",
 }
-"""Module -> the files of its own tests."""
+"""Module -> its folder; its own tests stand in the folder of that name in `tests/`."""
+MORE_TESTS = {"embedding": ("row_optim",)}
+"""Module -> further files there that test it."""
 PATIENCE = 10
 """Tests hang that take so many times as long as without the fault."""
 
@@ -65,7 +67,7 @@ def draw(module: str, places: int, seed: int) -> list[MutationSpec]:
 
     A larger number begins with the same places.
     """
-    path = Path("jaxmtl") / f"{module}.py"
+    path = Path(MODULES[module]) / f"{module}.py"
     untouched = annotations(path)
     choices = collections.defaultdict(list)
     every = WorkDB(":memory:", WorkDB.Mode.create)
@@ -88,7 +90,9 @@ def name_of(fault: MutationSpec) -> str:
 
 
 def command(module: str) -> str:
-    files = [f"tests/test_{name}.py" for name in TESTS[module]]
+    folder = Path("tests", *Path(MODULES[module]).parts[1:])
+    names = (module, *MORE_TESTS.get(module, ()))
+    files = [str(folder / f"test_{name}.py") for name in names]
     options = "-x -q --tb=line -p no:cacheprovider --hypothesis-profile=mutants"
     return f"{shlex.quote(sys.executable)} -m pytest {options} {' '.join(files)}"
 
@@ -132,12 +136,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--places", type=int, default=30, help="of each module")
-    parser.add_argument("--modules", nargs="+", default=list(TESTS), choices=TESTS)
+    parser.add_argument("--modules", nargs="+", default=list(MODULES), choices=MODULES)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--retry", action="store_true", help="the survivors")
     options = parser.parse_args()
     tree = options.workdir.resolve() / "tree"  # the faults go into a copy
-    for name in ("jaxmtl", "experiments", "tests"):
+    for name in ("jaxmtl", "experiments", "qa", "tests"):
         if name == "tests" or not (tree / name).exists():
             unwanted = shutil.ignore_patterns("__pycache__", "results")
             shutil.copytree(

@@ -37,7 +37,7 @@ from experiments.settings.setup import make_plan, rows_of
 from jaxmtl.data.store import Dataset
 from jaxmtl.sparsity import masks, pruning
 from jaxmtl.training.inference import predict_all
-from jaxmtl.training.setup import Setup
+from jaxmtl.training.spec import Setup
 from jaxmtl.training.train import make_epoch
 from jaxmtl.training.train_state import (
     Snapshot,

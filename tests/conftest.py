@@ -1,7 +1,6 @@
 """How the tests run and compile; a small log that all share; the real data."""
 
 import contextlib
-import dataclasses
 import gc
 import importlib.util
 import io
@@ -17,10 +16,10 @@ import pytest
 from hypothesis import Phase, settings
 
 from jaxmtl.data.log import Log
-from jaxmtl.models.crossing import Crossing
+from jaxmtl.layers.crossing import Crossing
 from jaxmtl.models.shared_trunk import SharedTrunk
-from jaxmtl.optim import Adam
-from jaxmtl.training.setup import Setup
+from jaxmtl.training import spec
+from jaxmtl.training.spec import Setup
 from jaxmtl.types import Field, Rows, Schema, Task, Vocabulary
 
 # For mutate.py: the same examples each time, and those that fail not made small.
@@ -201,17 +200,17 @@ def make_rows(n: int, seed: int) -> Rows:
 
 def make_setup(**changes) -> Setup:
     """A net of some hundred weights over the planted log."""
-    setup = Setup(
-        schema=make_schema(),
-        tasks=("click", "watch"),
-        architecture=SharedTrunk((8, 6)),
-        crossing=Crossing("inner"),
-        dim=4,
-        adam=Adam(0.02),
-        task_losses=(("click", "log"), ("watch", "squared"), ("like", "focal")),
-        init_scale=0.3,
-    )
-    return dataclasses.replace(setup, **changes)
+    settings = {
+        "schema": make_schema(),
+        "tasks": ("click", "watch"),
+        "architecture": SharedTrunk((8, 6)),
+        "crossing": Crossing("inner"),
+        "dim": 4,
+        "learning_rate": 0.02,
+        "task_losses": {"click": "log", "watch": "squared", "like": "focal"},
+        "init_scale": 0.3,
+    }
+    return spec.make_setup(**settings | changes)
 
 
 def assert_same_bits(got, expected) -> None:

@@ -7,51 +7,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = sorted(
-    path for part in ("jaxmtl", "experiments") for path in (ROOT / part).rglob("*.py")
-)
+PACKAGES = ("jaxmtl", "experiments", "qa")
+FILES = sorted(path for part in PACKAGES for path in (ROOT / part).rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
-LAYERS = (
-    {"types"},
-    {"console", "places"},
-    {"keys", "distributed", "lanes", "sharding"},
-    {
-        "masks",
-        "mask_controls",
-        "sharing",
-        "losses",
-        "metrics",
-        "embedding",
-        "pruning",
-        "selection",
-        "spaces",
-        "optim",
-        "row_optim",
-        "compact",
-        "bundle",
-        "foreign",
-        "guard",
-        "sealed",
-    },
-    {"models", "data", "sparse", "table_shards"},
-    {"serving"},
-    {"score", "studies"},
-    {"setup"},
-    {"outputs", "train_state", "feed"},
-    {"train", "inference"},
-    {"fit", "alignment", "tickets", "checkpoint", "resume", "export"},
-    {"to_onnx"},
-)
-"""Parts of `jaxmtl`: each imports its own layer and those above it in this list."""
-DATA_LAYERS = (
-    {"log", "schema_text", "batches", "leakage", "remarks"},
-    {"reading", "store"},
-    {"encoding"},
-    {"sources"},
-)
-"""Parts of `jaxmtl.data`, likewise."""
 ONLY_IN = {
-    "flax": {"jaxmtl.models"},
+    "flax": {"jaxmtl.layers", "jaxmtl.models"},
     "jinja2": {"experiments"},
     "optuna": {"experiments.tuning.trials"},
     "orbax": {"jaxmtl.training.checkpoint"},
@@ -59,7 +19,7 @@ ONLY_IN = {
     "matplotlib": {"experiments"},
     "tensorboardX": {"experiments"},
     "tqdm": {"experiments"},
-    "tyro": {"experiments"},
+    "tyro": {"experiments", "qa"},
 }
 """What may import a library that the rest should be able to do without."""
 
@@ -86,79 +46,72 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
-def part_of(module: str, package: str = "jaxmtl") -> str | None:
-    """`masks` for `jaxmtl.sparsity.masks`, `data` for `jaxmtl.data.store`."""
-    rest = module.removeprefix(f"{package}.")
-    return None if rest == module else rest.partition(".")[0]
+IMPORTS = {module_name(path): imports_of(path) & NAMES for path in FILES}
+LIBRARIES = {
+    module_name(path): {name.partition(".")[0] for name in imports_of(path)}
+    for path in FILES
+}
+PATHS = {module_name(path): path.relative_to(ROOT) for path in FILES}
 
 
-IMPORTS = {module_name(path): imports_of(path) for path in FILES}
-PARTS = {name: part_of(name) for name in NAMES if part_of(name)}
-
-
-def imported_parts(part: str, package: str = "jaxmtl") -> set[str]:
-    """The parts of a package that one of them imports, itself left out."""
-    modules = [name for name in NAMES if part_of(name, package) == part]
-    found = {part_of(name, package) for module in modules for name in IMPORTS[module]}
-    return found - {None, part}
-
-
-@pytest.mark.parametrize(
-    ("package", "layers"), [("jaxmtl", LAYERS), ("jaxmtl.data", DATA_LAYERS)]
-)
-def test_every_part_has_a_place_in_one_layer(package, layers):
-    parts = {part_of(name, package) for name in NAMES} - {None}
-    assert parts == set().union(*layers)
-    assert sum(map(len, layers)) == len(parts)
-
-
-@pytest.mark.parametrize(
-    ("package", "layers", "height"),
-    [("jaxmtl", LAYERS, height) for height in range(len(LAYERS))]
-    + [("jaxmtl.data", DATA_LAYERS, height) for height in range(len(DATA_LAYERS))],
-)
-def test_a_layer_imports_nothing_of_the_layers_after_it(package, layers, height):
-    allowed = set().union(*layers[: height + 1])
-    for part in layers[height]:
-        later = imported_parts(part, package) - allowed
-        assert not later, f"{part} imports {sorted(later)}"
+def imported_parts(start: str) -> set[str]:
+    """What modules under a dotted name import of `jaxmtl`, its first two names."""
+    inside = lambda name: f"{name}.".startswith(f"{start}.")
+    used = set().union(*(IMPORTS[name] for name in NAMES if inside(name)))
+    return {".".join(name.split(".")[:2]) for name in used if not inside(name)}
 
 
 def test_no_two_modules_import_each_other_in_a_circle():
-    inside = {name: used & NAMES - {name} for name, used in IMPORTS.items()}
+    inside = {name: used - {name} for name, used in IMPORTS.items()}
     tuple(graphlib.TopologicalSorter(inside).static_order())  # raises on a circle
 
 
-def test_the_core_knows_no_experiment():
-    for name in PARTS:
-        used = {module.partition(".")[0] for module in IMPORTS[name]}
-        assert "experiments" not in used, name
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_no_two_folders_import_each_other_in_a_circle(depth):
+    """Neither `jaxmtl/data` and `jaxmtl/tables`, nor what lies deeper in them; a file
+    beside folders is one of them."""
+    graph = {}
+    for name, used in IMPORTS.items():
+        short = lambda module: "/".join(PATHS[module].parts[:depth])
+        graph.setdefault(short(name), set()).update(map(short, used))
+    graph = {folder: used - {folder} for folder, used in graph.items()}
+    tuple(graphlib.TopologicalSorter(graph).static_order())  # raises on a circle
 
 
 @pytest.mark.parametrize(
-    ("part", "allowed"),
+    ("package", "others"),
+    [("jaxmtl", {"experiments", "qa"}), ("experiments", {"qa"})],
+)
+def test_a_package_knows_nothing_of_those_that_use_it(package, others):
+    for name, used in LIBRARIES.items():
+        if name.partition(".")[0] == package:
+            assert not used & others, name
+
+
+@pytest.mark.parametrize(
+    ("start", "allowed"),
     [
-        ("foreign", set()),
-        ("serving", {"types", "masks", "bundle", "compact", "data", "foreign"}),
-        ("types", set()),
-        ("selection", {"types"}),
-        ("masks", {"types"}),
-        ("pruning", {"types", "masks", "selection"}),
-        ("models", {"types", "keys"}),
-        ("data", {"types", "spaces"}),
+        ("jaxmtl.types", ""),
+        ("jaxmtl.devices", "types"),
+        ("jaxmtl.sparsity", "types keys"),
+        ("jaxmtl.optim", "types"),
+        ("jaxmtl.tables", "types devices"),
+        ("jaxmtl.discovery", ""),
+        ("jaxmtl.layers", "types keys"),
+        ("jaxmtl.models", "types keys discovery layers"),
+        ("jaxmtl.data", "types spaces"),
+        ("jaxmtl.serving.foreign", ""),
+        ("jaxmtl.serving.scoring", "types data serving"),
+        ("jaxmtl.score", "serving devices console places"),
     ],
 )
-def test_what_is_told_everything_it_works_on_imports_next_to_nothing(part, allowed):
-    assert imported_parts(part) <= allowed
+def test_what_is_told_everything_it_works_on_imports_next_to_nothing(start, allowed):
+    assert imported_parts(start) <= {f"jaxmtl.{part}" for part in allowed.split()}
 
 
 @pytest.mark.parametrize("library", ONLY_IN)
 def test_a_library_is_imported_where_it_belongs_alone(library):
-    users = {
-        name
-        for name, used in IMPORTS.items()
-        if library in {module.partition(".")[0] for module in used}
-    }
+    users = {name for name, used in LIBRARIES.items() if library in used}
     assert users, f"nothing imports {library}: take it off this list"
     for user in users:
         allowed = any(f"{user}.".startswith(f"{home}.") for home in ONLY_IN[library])
@@ -175,7 +128,7 @@ def public_definitions(path: Path) -> list[ast.AST]:
 def test_modules_and_what_the_core_makes_public_have_a_docstring(path):
     if path.stat().st_size:  # a package that holds nothing needs no words
         assert ast.get_docstring(TREES[path])
-    if module_name(path) in PARTS:
+    if module_name(path).startswith("jaxmtl"):
         for node in public_definitions(path):
             assert ast.get_docstring(node), f"{node.name}, line {node.lineno}"
 

@@ -141,7 +141,7 @@ def test_the_ablations_walk_adds_a_row_with_its_own_setting(followed):
 
 def test_the_models_walk_adds_a_model_that_trains_and_agrees_with_its_oracle(followed):
     folder, printed = followed
-    assert "$ python -m pytest tests/test_linear.py\n" in printed
+    assert "$ python -m pytest tests/models/test_linear.py\n" in printed
     assert "2 passed" in printed
     row = row_of(folder, "dcrnn.linear-video_feed-demo", "dcrnn.linear")
     shared = row_of(
@@ -176,7 +176,8 @@ def test_the_references_pages_show_arguments_and_errors_as_sections(tmp_path):
     pdoc = pytest.importorskip("pdoc", reason="the extra `docs` is not installed")
     pdoc.render.configure(docformat="google")
     pdoc.pdoc("jaxmtl.sparsity.pruning", "jaxmtl.keys", output_directory=tmp_path)
-    page = (tmp_path / "jaxmtl" / "pruning.html").read_text(encoding="utf-8")
+    path = tmp_path / "jaxmtl" / "sparsity" / "pruning.html"
+    page = path.read_text(encoding="utf-8")
     assert '<section id="prune">' in page
     assert '<h6 id="arguments">Arguments:</h6>' in page
     assert '<h6 id="raises">Raises:</h6>' in page

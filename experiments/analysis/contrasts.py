@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from experiments.analysis.rendering import grid
-from experiments.analysis.report import Table, row_role
 from experiments.analysis.report.document import interval_text, p_text
+from experiments.analysis.report.rendering import grid
 from experiments.analysis.statistics import (
     SIGNIFICANCE,
     correct,
     is_significant,
     paired_t,
 )
+from experiments.analysis.table import Table, row_role
 
 Verdict = Literal["yes", "no", "undecided"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.analysis.rendering import NONE, grid
+from experiments.analysis.report.rendering import NONE, grid
 from experiments.analysis.report.results import tuning_notes
 
 Columns = list[list[str]]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.analysis.report import RowResult
 from experiments.analysis.statistics import RESAMPLES, bootstrap_users, resample_users
+from experiments.analysis.table import RowResult
 from experiments.running import joint, ticket_searches
 from experiments.running.crew import Crew, Job
 from experiments.running.workdir import read_json, write_json
@@ -55,7 +55,7 @@ def run_rows(
         joint.run_seed,
         todo,
         data,
-        program=lambda job: joint.setup_of(job.what.config, data).structure(),
+        program=lambda job: joint.setup_of(job.what.config, data).spec,
     )
     resampled = None
     if main:

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments.analysis import study
+from experiments.analysis.context import Context
 from experiments.analysis.figures import sweep_figures
-from experiments.analysis.report import RowResult, results
+from experiments.analysis.report import results
 from experiments.analysis.statistics import mean_interval
-from experiments.analysis.tables import Context, quotients
+from experiments.analysis.table import RowResult
+from experiments.analysis.tables import quotients
 from experiments.settings.ablation import Ablation, Row
 from experiments.settings.config import Config
 from experiments.tuning import tuned

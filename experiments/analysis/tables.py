@@ -2,66 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
 
 from experiments.analysis import study
+from experiments.analysis.context import Context
 from experiments.analysis.figures import table_figures
-from experiments.analysis.rendering import grid, to_text, write_table
-from experiments.analysis.report import (
-    RowResult,
-    build_table,
-    describe_environment,
-    searches,
-)
+from experiments.analysis.report import searches
+from experiments.analysis.report.rendering import grid, to_text, write_table
 from experiments.analysis.report.results import rounds_grid
+from experiments.analysis.table import RowResult, build_table, describe_environment
 from experiments.running import ticket_searches
-from experiments.running.crew import Crew
-from experiments.running.monitor import Monitor
 from experiments.running.workdir import write_json
 from experiments.settings.ablation import Ablation
-from experiments.settings.layout import Layout
 from experiments.settings.setup import role, roles
 from experiments.tuning import tuned
-from jaxmtl.data.store import Dataset
-
-
-class Context(NamedTuple):
-    """What a study module needs to run.
-
-    Attributes:
-      name: of the study or ablation, `lt4rec.table2`.
-      rows: its rows, configured as the command line says.
-      configure: a row module -> the same for a row that is not among them.
-      seeds: to train.
-      data: the log.
-      crew: trains; its work directory is claimed for this configuration.
-      command: what reproduces the run.
-      layout: of the paper's table.
-      tuned: settings and budget of tuned rows (`tuned.record`); None without.
-    """
-
-    name: str
-    rows: Sequence[Ablation]
-    configure: Callable[[ModuleType], Ablation]
-    seeds: Sequence[int]
-    data: Dataset
-    crew: Crew
-    command: str
-    layout: Layout
-    tuned: Mapping[str, Any] | None = None
-
-    @property
-    def workdir(self) -> Path:
-        """Of the run."""
-        return self.crew.workdir
-
-    @property
-    def monitor(self) -> Monitor:
-        """Watches."""
-        return self.crew.monitor
 
 
 def train(context: Context) -> list[RowResult]:

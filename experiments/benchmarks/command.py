@@ -25,8 +25,8 @@ from typing import Any
 import tyro
 
 from experiments.analysis.figures import own_style
-from experiments.analysis.report import describe_environment
 from experiments.analysis.report.document import Document, write
+from experiments.analysis.table import describe_environment
 from experiments.benchmarks.results import Table
 from experiments.running.workdir import write_json
 from jaxmtl import console, places

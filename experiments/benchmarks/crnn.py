@@ -25,7 +25,7 @@ import numpy as np
 from experiments.benchmarks import command
 from experiments.benchmarks.plots import Plot
 from experiments.benchmarks.results import Column, Table
-from jaxmtl.models.crnn import CELLS, init_cell, run
+from jaxmtl.layers.crnn import CELLS, init_cell, run
 from jaxmtl.types import Array, Params
 
 try:

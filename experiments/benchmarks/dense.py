@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from jaxmtl import losses
 from jaxmtl.tables import embedding
 from jaxmtl.training import outputs
 from jaxmtl.training.feed import take
-from jaxmtl.training.setup import SHARED, Setup
+from jaxmtl.training.spec import SHARED, Setup
 from jaxmtl.training.train_state import Snapshot, TrainState, features_of
 from jaxmtl.types import Array, Batch
 
@@ -55,18 +54,15 @@ def make_epoch(setup: Setup) -> Callable[..., tuple[DenseState, Array]]:
 
 
 def _adam(setup: Setup) -> optax.GradientTransformation:
-    adam = setup.adam
-    return optax.adam(adam.learning_rate, adam.b1, adam.b2, adam.eps)
+    adam = setup.spec.step.optimiser
+    return optax.adam(setup.start.learning_rate, adam.b1, adam.b2, adam.eps)
 
 
 def _loss(parameters: Snapshot, setup: Setup, batch: Batch) -> Array:
     ids = embedding.stacked_ids(setup.schema, batch.rows.ids)
     gathered = {SHARED: embedding.gather(parameters.tables[SHARED], ids)}
-    features = features_of(setup, gathered, batch.rows)
-    raw = outputs.forward(setup, parameters.net, {}, features, setup.tasks)
-    names, total = dict(setup.task_losses), 0.0
-    for task, logits in raw.logits.items():
-        learned = setup.learned[task]
-        loss = losses.task_loss(learned, logits, batch, name=names[task], weight=None)
-        total += loss.mean
-    return total
+    features = features_of(setup.spec.net, gathered, batch.rows)
+    net, output = setup.spec.net, setup.spec.output
+    raw = outputs.forward(net, output, parameters.net, {}, features, setup.tasks)
+    found, _ = outputs.losses_of(setup.spec, setup.numbers, raw.logits, batch)
+    return sum(found.values())

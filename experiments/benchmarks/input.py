@@ -35,10 +35,10 @@ from experiments.benchmarks.plots import Plot
 from experiments.benchmarks.results import Column, Table
 from jaxmtl.data.batches.chunks import Chunk
 from jaxmtl.data.store.blocks import write_split
-from jaxmtl.models.crossing import Crossing
+from jaxmtl.layers.crossing import Crossing
 from jaxmtl.models.shared_trunk import SharedTrunk
-from jaxmtl.optim import Adam
-from jaxmtl.training.setup import Setup
+from jaxmtl.training import spec
+from jaxmtl.training.spec import Setup
 from jaxmtl.training.train import make_epoch
 from jaxmtl.training.train_state import dense_masks, make_gates, make_init
 
@@ -139,14 +139,14 @@ def _read_epoch(made: MadeSet, epoch: int) -> dict:
 def make_setup() -> Setup:
     """Embeddings of 8, a trunk of 64 and 32: small, so that input has to be fast."""
     names = tuple(task.name for task in SCHEMA.tasks)
-    return Setup(
+    return spec.make_setup(
         schema=SCHEMA,
         tasks=names,
         architecture=SharedTrunk((64, 32)),
         crossing=Crossing("none"),
         dim=8,
-        adam=Adam(1e-3),
-        task_losses=tuple((name, "log") for name in names),
+        learning_rate=1e-3,
+        task_losses=dict.fromkeys(names, "log"),
         summed=True,
         masked=False,
     )

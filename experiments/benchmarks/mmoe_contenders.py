@@ -20,10 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmtl.layers.crossing import Crossing
 from jaxmtl.models import Mmoe
-from jaxmtl.models.crossing import Crossing
-from jaxmtl.optim import Adam
-from jaxmtl.training.setup import Setup
+from jaxmtl.training import spec
+from jaxmtl.training.spec import Setup
 from jaxmtl.training.train import make_epoch
 from jaxmtl.training.train_state import dense_masks, make_gates, make_init
 from jaxmtl.types import Field, Rows, Schema, Task, Vocabulary
@@ -32,7 +32,7 @@ FIELDS = tuple(f"field{i:02d}" for i in range(20))
 TASKS = ("click", "buy")
 DIM = 32
 MMOE = Mmoe(experts=8, expert_hidden=(128, 64), tower=(32,))
-ADAM = Adam(1e-3)
+RATE = 1e-3
 """The rate that DeepCTR-Torch's `compile("adam")` fixes."""
 
 Run = Callable[[], object]
@@ -85,14 +85,14 @@ def make_setup(size: int) -> Setup:
         user=FIELDS[0],
         item=FIELDS[1],
     )
-    return Setup(
+    return spec.make_setup(
         schema=schema,
         tasks=TASKS,
         architecture=MMOE,
         crossing=Crossing("none"),
         dim=DIM,
-        adam=ADAM,
-        task_losses=tuple((name, "log") for name in TASKS),
+        learning_rate=RATE,
+        task_losses=dict.fromkeys(TASKS, "log"),
         summed=True,
         masked=False,
     )
@@ -155,7 +155,7 @@ def rechub(log: Log) -> tuple[Run, int]:
         {"dims": list(MMOE.expert_hidden)},
         [{"dims": list(MMOE.tower)} for _ in TASKS],
     )
-    adam = {"lr": ADAM.learning_rate}
+    adam = {"lr": RATE}
     trainer = MTLTrainer(model, kinds, optimizer_params=adam)
     data = [
         (dict(zip(FIELDS, ids.T.contiguous(), strict=True)), labels)
@@ -207,8 +207,8 @@ def plain_torch(log: Log) -> tuple[Run, int]:
     kernel, bias = stacked(experts, first, last)
     layers = [stacked(tasks, last, tower), stacked(tasks, tower, 1)]
     dense = [*entry.parameters(), *gates.parameters(), kernel, bias, *sum(layers, [])]
-    sparse_adam = torch.optim.SparseAdam(table.parameters(), lr=ADAM.learning_rate)
-    adam = torch.optim.Adam(dense, lr=ADAM.learning_rate, fused=True)
+    sparse_adam = torch.optim.SparseAdam(table.parameters(), lr=RATE)
+    adam = torch.optim.Adam(dense, lr=RATE, fused=True)
 
     def logits(ids):
         vector = table(ids).flatten(1)

@@ -29,8 +29,7 @@ from experiments.analysis.statistics import mean_interval
 from experiments.benchmarks import command, dense
 from experiments.benchmarks.plots import Plot
 from experiments.benchmarks.results import Column, Table
-from experiments.lt4rec import base, base_ctr
-from experiments.settings import sources
+from experiments.settings import ablation, sources
 from experiments.settings.config import DataConfig
 from experiments.settings.setup import make_plan, make_setup, task_names
 from jaxmtl import metrics
@@ -38,7 +37,7 @@ from jaxmtl.data.batches import EVERY, Plan
 from jaxmtl.data.store import Dataset
 from jaxmtl.tables import embedding
 from jaxmtl.training.inference import predict_all
-from jaxmtl.training.setup import SHARED, Setup
+from jaxmtl.training.spec import SHARED, Setup
 from jaxmtl.training.train import make_epoch
 from jaxmtl.training.train_state import (
     Snapshot,
@@ -52,6 +51,9 @@ DENSE, NUDGED = "dense adam", "nudged"
 Optimiser = Literal["nudged", "adam", "lazy_adam", "adagrad", "rowwise_adagrad", "sgd"]
 PARTS = 5
 """Of an epoch: what runs between two looks at the tables."""
+
+
+ROW = "lt4rec.base_ctr"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +70,9 @@ class Options(command.Output):
     """
 
     optimisers: tuple[Optimiser, ...] = get_args(Optimiser)
-    data: DataConfig = base.DEMO.data
+    data: DataConfig = dataclasses.field(
+        default_factory=lambda: ablation.set_up(ROW, "demo").data
+    )
     seeds: int = 3
     epochs: int = 6
     sgd_rates: tuple[float, ...] = (3.0, 10.0, 30.0, 100.0)
@@ -112,7 +116,7 @@ class Trained(NamedTuple):
 
 def make_task(options: Options) -> Task:
     """The demonstration's CTR; summed, so that optax's scan takes the same batches."""
-    config = base_ctr.configure(base.configure("demo"))
+    config = ablation.load(ROW).configure(ablation.set_up(ROW, "demo"))
     config = dataclasses.replace(
         config,
         data=options.data,
@@ -191,7 +195,9 @@ def parting(found: Trained, reference: Trained) -> list[float]:
 def with_optimiser(task: Task, name: str, rate: float | None) -> Task:
     """The task with its tables under an optimiser."""
     tables = "sgd" if name in (DENSE, NUDGED) else name
-    setup = dataclasses.replace(task.setup, tables=tables, table_learning_rate=rate)
+    setup = task.setup.with_step(tables=tables)
+    given = setup.start.learning_rate if rate is None else rate
+    setup = setup.with_start(table_learning_rate=given)
     return task._replace(setup=setup)
 
 
@@ -209,7 +215,7 @@ def measure_one(task: Task, name: str, options: Options) -> tuple[dict, list[Tra
     found = [first[rate], *(train(chosen, name, s, options.epochs) for s in others)]
     record = {
         "optimiser": name,
-        "rate": chosen.setup.table_rate,
+        "rate": chosen.setup.start.table_learning_rate,
         "by_rate": {str(rate): run.best._asdict() for rate, run in first.items()},
         "validation": [run.best.validation for run in found],
         "test": [run.best.test for run in found],

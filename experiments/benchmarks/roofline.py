@@ -34,13 +34,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.analysis.report import describe_environment
+from experiments.analysis.table import describe_environment
 from experiments.benchmarks import command, crnn, mmoe_contenders
 from experiments.benchmarks.plots import Plot
 from experiments.benchmarks.prune import timed
 from experiments.benchmarks.results import Column, Table
 from experiments.benchmarks.step import row_sparse
-from jaxmtl.models.crnn import CELLS
+from jaxmtl.layers.crnn import CELLS
 from jaxmtl.sparsity import masks
 from jaxmtl.sparsity.pruning import prune
 from jaxmtl.tables import embedding
@@ -200,15 +200,15 @@ def table_update(ids: int, batch: int) -> Kernel:
     """Reading a batch's rows and updating them under lazy Adam, in place."""
     log = mmoe_contenders.make_log(ids, "uniform", batch, 1)
     setup = mmoe_contenders.make_setup(log.size)
-    optimiser, key = setup.row_optimiser, jax.random.key(0)
+    optimiser, key = setup.spec.step.row_optimiser, jax.random.key(0)
     table = embedding.init(key, setup.schema, setup.dim, 0.01, optimiser)
     named = embedding.stacked_ids(setup.schema, jnp.asarray(log.ids)).reshape(-1)
     gradients = jnp.full((named.size, setup.dim), 1e-3)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def update(table, named, gradients):
-        block = embedding.read(optimiser, table, named, setup.table_rate)
-        rate = setup.table_rate
+        block = embedding.read(optimiser, table, named, setup.start.table_learning_rate)
+        rate = setup.start.table_learning_rate
         return embedding.update(optimiser, table, named, block, gradients, rate)
 
     def run():

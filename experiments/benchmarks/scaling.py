@@ -133,8 +133,8 @@ def contender(options: Options, devices: int):
     given = masks, make_gates(setup, state.net, masks), rows, {kind: order}
     if setup.mesh:
         given = _on_mesh(setup.mesh, *given)
-    before = setup.numbers()
-    compiled = epoch_program(setup.structure()).lower(before, state, *given).compile()
+    before = setup.numbers
+    compiled = epoch_program(setup.spec).lower(before, state, *given).compile()
 
     def run() -> None:
         nonlocal state

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.sparse import BCSR
 
-from experiments.analysis.report import describe_environment
+from experiments.analysis.table import describe_environment
 from experiments.benchmarks import command
 from experiments.benchmarks.latency import in_turns
 from experiments.benchmarks.plots import Plot

@@ -106,13 +106,13 @@ class Contender(NamedTuple):
 
 def row_sparse(log: Log, tables: row_optim.Name) -> Contender:
     """The project's own epoch."""
-    setup = dataclasses.replace(mmoe_contenders.make_setup(log.size), tables=tables)
+    setup = mmoe_contenders.make_setup(log.size).with_step(tables=tables)
     state = make_init(setup)(jax.random.key(0))
     masks, (rows, order) = dense_masks(setup, state.net), on_device(log)
     (kind,) = setup.kinds
     given = masks, make_gates(setup, state.net, masks), rows, {kind: order}
-    program = epoch_program(setup.structure())
-    return _contender(program, (setup.numbers(),), state, given)
+    program = epoch_program(setup.spec)
+    return _contender(program, (setup.numbers,), state, given)
 
 
 def dense_adam(log: Log) -> Contender:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 
 from jaxmtl.sparsity import masks
-from jaxmtl.training.setup import Setup
+from jaxmtl.training.spec import Setup
 from jaxmtl.types import Mask, Params
 
 BACKWARD = 3

@@ -21,7 +21,7 @@ from experiments.settings.config import Config
 from experiments.settings.setup import make_plan
 from jaxmtl.data.log import SPLITS
 from jaxmtl.data.store import Dataset
-from jaxmtl.training.setup import Setup
+from jaxmtl.training.spec import Setup
 from jaxmtl.types import PADDING, UNKNOWN, Rows, Schema
 
 

@@ -33,7 +33,7 @@ from jaxmtl.sparsity import masks, pruning, tickets
 from jaxmtl.training.fit import Fit, Progress, fit
 from jaxmtl.training.inference import predict_all
 from jaxmtl.training.resume import Folder
-from jaxmtl.training.setup import Setup
+from jaxmtl.training.spec import Setup
 from jaxmtl.training.train import make_epoch
 from jaxmtl.training.train_state import (
     Snapshot,

@@ -20,7 +20,7 @@ from experiments.settings.layout import DCRNN
 from experiments.settings.views import View
 from jaxmtl import models
 from jaxmtl.data.sources.video_feed import FeedConfig
-from jaxmtl.models.crossing import Crossing
+from jaxmtl.layers.crossing import Crossing
 
 LAYOUT = DCRNN
 FEED = FeedConfig(users=1_000, videos=1_000, valid_play=0.8, history=100_000)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.analysis import tables
+from experiments.analysis.context import Context
 from experiments.analysis.figures import sweep_figures
 from experiments.analysis.report import results
 from experiments.dcrnn import (
@@ -18,7 +19,7 @@ from experiments.dcrnn import (
     mmoe_matched,
     shared_bottom,
 )
-from jaxmtl.models.crossing import Crossing, feature_layer
+from jaxmtl.layers.crossing import Crossing, feature_layer
 from jaxmtl.types import Features
 
 CROSSES = (cross_none, cross_dcn, cross_cin, cross_crnn)
@@ -29,7 +30,7 @@ KINDS = ("dcn", "cin", "crnn")
 FIELDS, DEPTHS = (5, 10, 20, 40, 80), (1, 2, 3, 4, 6, 8)
 
 
-def run(context: tables.Context) -> str:
+def run(context: Context) -> str:
     """Trains the rows; writes the table, `growth.json` and `growth.png`."""
     model = context.rows[-1].config.model
     dim, crossing = model.embedding_dim, model.crossing

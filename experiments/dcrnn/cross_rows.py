@@ -7,7 +7,7 @@ from dataclasses import replace
 from experiments.dcrnn import bilstm_ada
 from experiments.settings import sizes, variants
 from experiments.settings.config import Config
-from jaxmtl.models.crossing import Crossing
+from jaxmtl.layers.crossing import Crossing
 from jaxmtl.types import Schema
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import get_args
 
-from experiments.analysis import sweeps, tables
+from experiments.analysis import sweeps
+from experiments.analysis.context import Context
 from experiments.dcrnn import bilstm_ada, mmoe, mmoe_matched
 from experiments.settings import variants
 from experiments.settings.config import Config
@@ -13,7 +14,7 @@ from jaxmtl.models.dcrnn import Sharing
 ROWS = (bilstm_ada, mmoe, mmoe_matched)
 
 
-def run(context: tables.Context) -> str:
+def run(context: Context) -> str:
     """Trains every interval; writes `interval.json` and `interval.png`."""
     ours, *rivals = context.rows
     length = ours.config.model.dcrnn.length

@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from experiments.analysis import sweeps, tables
+from experiments.analysis import sweeps
+from experiments.analysis.context import Context
 from experiments.analysis.figures import sweep_figures
 from experiments.analysis.report import results
 from experiments.analysis.statistics import correct, paired_t
+from experiments.analysis.tables import quotients
 from experiments.dcrnn import bilstm, bilstm_ada, mmoe
 from experiments.settings import views
 from experiments.settings.ablation import Ablation, Row
@@ -24,7 +26,7 @@ ROWS = (bilstm, bilstm_ada, mmoe)
 LEVELS = {"numeric_noise": (0.0, 0.5, 1.0, 2.0), "categorical_noise": (0, 0.1, 0.3)}
 
 
-def run(context: tables.Context) -> str:
+def run(context: Context) -> str:
     """Trains every noise; writes `noise.json`, `noise.md` and `noise.png`."""
     panels = {kind: _series(context, kind) for kind in _kinds(context)}
     every = {
@@ -40,7 +42,7 @@ def run(context: tables.Context) -> str:
         "seeds": list(context.seeds),
         "command": context.command,
         "tuning": tuned.note(context.tuned),
-        "notes": tables.quotients(context.rows),
+        "notes": quotients(context.rows),
         "metrics": dict(context.layout.main),
         "panels": {
             kind: {name: curves[f"{kind}/{name}"] for name in series}
@@ -57,12 +59,12 @@ def run(context: tables.Context) -> str:
     return f"{text}\n\n{where}\n"
 
 
-def _kinds(context: tables.Context) -> list[str]:
+def _kinds(context: Context) -> list[str]:
     has_numeric = context.data.schema.numeric
     return (["inputs", "numeric_noise"] if has_numeric else []) + ["categorical_noise"]
 
 
-def _series(context: tables.Context, kind: str) -> dict[str, list[sweeps.Point]]:
+def _series(context: Context, kind: str) -> dict[str, list[sweeps.Point]]:
     """Row -> a point for each level; `inputs` has one, without numeric features."""
     seen = {
         level: views.apply(context.data, view)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from experiments.analysis import tables
+from experiments.analysis.context import Context
 from experiments.dcrnn import table1, table2, table4
 from experiments.settings.layout import DCRNN
 
@@ -10,7 +11,7 @@ PARTS = (table1, table2, table4)
 ROWS = tuple(dict.fromkeys(row for part in PARTS for row in part.ROWS))
 
 
-def run(context: tables.Context) -> str:
+def run(context: Context) -> str:
     """Trains all rows, then writes each table into a folder of its own."""
     tables.train(context)  # all at once, so that the time left is that of the study
     by_module = {row.module: row for row in context.rows}

@@ -5,7 +5,7 @@ The paper's other columns, click and play rates of an online test, no log can gi
 
 from __future__ import annotations
 
-from experiments.analysis import tables
+from experiments.analysis.context import Context
 from experiments.analysis.report import results
 from experiments.dcrnn import (
     aitm,
@@ -44,7 +44,7 @@ ROWS = (
 PAPER = {"mmoe": 5_786_388, "bilstm_ada": 1_424_452}
 
 
-def run(context: tables.Context) -> str:
+def run(context: Context) -> str:
     """Counts, and writes `table.json` and `table.md`; trains nothing."""
     schema = context.data.schema
     counted = [

@@ -18,14 +18,14 @@ from experiments.settings.config import (
 from experiments.settings.layout import LT4REC
 from jaxmtl import models
 from jaxmtl.data.sources.video_feed import FeedConfig
-from jaxmtl.models.crossing import Crossing
+from jaxmtl.layers.crossing import Crossing
 
 LAYOUT = LT4REC
 
 PAPER = Config()
 """Embeddings of 32, an MLP of 512, 256 and 128, Adam at 1e-4, batches of 4,096 and
-a final density of .2 in 4 rounds: the defaults of `experiments.settings.config`. The paper
-trains for one epoch on 297 million impressions; on less, validation says when to
+a final density of .2 in 4 rounds: the defaults of `experiments.settings.config`. The
+paper trains for one epoch on 297 million impressions; on less, validation says when to
 stop."""
 
 DEMO = Config(

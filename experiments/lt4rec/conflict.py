@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.analysis import study, sweeps, tables
+from experiments.analysis import study, sweeps
+from experiments.analysis.context import Context
 from experiments.analysis.figures import conflict_figures
-from experiments.analysis.rendering import grid
-from experiments.analysis.report import RowResult, describe_environment
+from experiments.analysis.report.rendering import grid
 from experiments.analysis.statistics import holm, is_significant, paired_t
+from experiments.analysis.table import RowResult, describe_environment
 from experiments.lt4rec import (
     base_ctr,
     base_cvr,
@@ -98,7 +99,7 @@ FAMILIES = (
 )
 
 
-def run(context: tables.Context) -> str:
+def run(context: Context) -> str:
     """Trains every row in every setting; writes a JSON and figures for each family."""
     worlds = {
         (rate, conflict): _world(context, rate, conflict)
@@ -136,7 +137,7 @@ def run(context: tables.Context) -> str:
 
 
 def _write(
-    context: tables.Context,
+    context: Context,
     about: Mapping[str, Any],
     worlds: Sequence[Mapping[str, Any]],
     family: Family,
@@ -165,7 +166,7 @@ def _write(
     return f"{to_text(result)}\n\nwritten to {folder}: {files}, rows/"
 
 
-def _world(context: tables.Context, rate: float, conflict: float) -> Dataset:
+def _world(context: Context, rate: float, conflict: float) -> Dataset:
     config = context.rows[0].config.data
     if config.name != "video_feed":
         raise ValueError(
@@ -177,7 +178,7 @@ def _world(context: tables.Context, rate: float, conflict: float) -> Dataset:
 
 
 def _point(
-    context: tables.Context, row: Ablation, rate: float, conflict: float, data: Dataset
+    context: Context, row: Ablation, rate: float, conflict: float, data: Dataset
 ) -> sweeps.Point:
     name = f"{context.name}.{row.row.name}-rate{rate:g}-conflict{conflict:g}"
     return sweeps.Point(conflict, row._replace(module=name), data)

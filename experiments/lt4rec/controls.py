@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.analysis import contrasts, tables
+from experiments.analysis.context import Context
 from experiments.analysis.contrasts import Contrast, Question
 from experiments.analysis.figures import contrast_figures
-from experiments.analysis.report import Table
+from experiments.analysis.table import Table
 from experiments.lt4rec import (
     base_ctr,
     base_cvr,
@@ -107,7 +108,7 @@ QUESTIONS = (
 TOTAL = Contrast("s_weight", "hard_sharing_trunk", "all of it")
 
 
-def run(context: tables.Context) -> str:
+def run(context: Context) -> str:
     """Trains the rows; writes their table, and `contrasts.json`, `.md` and `.png`."""
     text = tables.write(context)
     table = read_json(context.workdir / "table.json")

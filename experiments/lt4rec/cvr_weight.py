@@ -6,7 +6,8 @@ by turns Adam cancels the scale of a loss, save where tasks share its moments.
 
 from dataclasses import replace
 
-from experiments.analysis import sweeps, tables
+from experiments.analysis import sweeps
+from experiments.analysis.context import Context
 from experiments.lt4rec import base_ctr, base_cvr, hard_sharing_trunk, s_weight
 from experiments.settings.config import Config
 
@@ -19,7 +20,7 @@ def change(config: Config, weight: float) -> Config:
     return replace(config, training=training)
 
 
-def run(context: tables.Context) -> str:
+def run(context: Context) -> str:
     """Trains every weight; writes `cvr_weight.json` and `cvr_weight.png`."""
     *joint, base_ctr_row, base_cvr_row = context.rows
     series = {row.row.name: sweeps.vary(context, row, WEIGHTS, change) for row in joint}

@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.analysis import sweeps, tables
+from experiments.analysis import sweeps
+from experiments.analysis.context import Context
 from experiments.analysis.report.document import grid, p_text
 from experiments.analysis.statistics import holm, mean_interval, paired_t
 from experiments.daily.day_stream import DayStream
@@ -75,7 +76,7 @@ def tuned_on(data: Dataset) -> Dataset:
     return _stream(data).first(FIRST)
 
 
-def run(context: tables.Context) -> str:
+def run(context: Context) -> str:
     """Lives through the days; writes `daily.json`, `daily_cost.json` and figures."""
     stream = _stream(context.data)
     _check_tuned_before(context, stream.days[FIRST])
@@ -122,7 +123,7 @@ def _stream(data: Dataset) -> DayStream:
     return stream
 
 
-def _check_tuned_before(context: tables.Context, judged: int) -> None:
+def _check_tuned_before(context: Context, judged: int) -> None:
     """Raises ValueError where settings were chosen on a day that is to be judged."""
     for row, last in ((context.tuned or {}).get("last_day") or {}).items():
         if last is None or last >= judged:
@@ -135,7 +136,7 @@ def _check_tuned_before(context: tables.Context, judged: int) -> None:
 
 
 def _lives(
-    context: tables.Context, stream: DayStream
+    context: Context, stream: DayStream
 ) -> dict[tuple[str, Update, int], Records]:
     """(row, update, seed) -> its days; trains what no earlier attempt has finished."""
     rows = {row.row.name: row for row in context.rows}

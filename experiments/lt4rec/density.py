@@ -6,7 +6,8 @@ axis is the density trained.
 
 from dataclasses import replace
 
-from experiments.analysis import sweeps, tables
+from experiments.analysis import sweeps
+from experiments.analysis.context import Context
 from experiments.lt4rec import (
     base_ctr,
     base_cvr,
@@ -21,7 +22,7 @@ DENSITIES = (0.8, 0.5, 0.2, 0.1, 0.05)
 ROUNDS = (1, 2, 4)
 
 
-def run(context: tables.Context) -> str:
+def run(context: Context) -> str:
     """Trains every density; writes `density.json` and `density.png`."""
     ticket, random, *levels = context.rows
 

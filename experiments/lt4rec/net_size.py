@@ -6,7 +6,8 @@ could gain is lost by pruning it. So the dense nets are varied too.
 
 from dataclasses import replace
 
-from experiments.analysis import sweeps, tables
+from experiments.analysis import sweeps
+from experiments.analysis.context import Context
 from experiments.lt4rec import base_ctr, base_cvr, hard_sharing_trunk, s_weight
 from experiments.settings.config import Config
 
@@ -19,7 +20,7 @@ def change(config: Config, factor: float) -> Config:
     return replace(config, model=replace(config.model, hidden=hidden))
 
 
-def run(context: tables.Context) -> str:
+def run(context: Context) -> str:
     """Trains every size; writes `net_size.json` and `net_size.png`."""
     series = {
         row.row.name: sweeps.vary(context, row, FACTORS, change) for row in context.rows

@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.analysis import tables
+from experiments.analysis.context import Context
 from experiments.analysis.figures import online_figures
-from experiments.analysis.report import RowResult
 from experiments.analysis.statistics import RESAMPLES, mean_interval
+from experiments.analysis.table import RowResult
 from experiments.export import restore
 from experiments.lt4rec import (
     base_ctr,
@@ -96,7 +97,7 @@ Predicted = Mapping[tuple[str, int], Mapping[str, np.ndarray]]
 """(row, seed) -> `ctr` and `cvr` -> a prediction for every candidate of a trial."""
 
 
-def run(context: tables.Context) -> str:
+def run(context: Context) -> str:
     """Trains what is missing; writes `online.json` and `online.png`."""
     feed = _feed(context)
     results = {row.row: row for row in tables.train(context)}
@@ -142,7 +143,7 @@ def run(context: tables.Context) -> str:
     return f"{online_text.to_text(found)}\n\n{where}\n"
 
 
-def _feed(context: tables.Context) -> Feed:
+def _feed(context: Context) -> Feed:
     """The feed that the log was drawn from."""
     config = context.rows[0].config.data
     if config.name != "video_feed" or config.view != View():
@@ -159,7 +160,7 @@ def _trial(feed: Feed, day: int) -> Trial:
     return Trial(sessions, feed_sessions.as_rows(feed, sessions), view)
 
 
-def _predict(context: tables.Context, rows: Rows) -> Predicted:
+def _predict(context: Context, rows: Rows) -> Predicted:
     schema, found = context.data.schema, {}
     names = {schema.ctr: "ctr", schema.cvr: "cvr"}
     for row, seed in itertools.product(context.rows, context.seeds):

@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from experiments.analysis import contrasts, tables
+from experiments.analysis import contrasts
+from experiments.analysis.context import Context
 from experiments.analysis.contrasts import Contrast
-from experiments.analysis.rendering import grid
-from experiments.analysis.report import Table, row_role
 from experiments.analysis.report.document import (
     NONE,
     chance_text,
@@ -25,6 +24,7 @@ from experiments.analysis.report.document import (
     p_text,
 )
 from experiments.analysis.report.effects import effect
+from experiments.analysis.report.rendering import grid
 from experiments.analysis.statistics import (
     SIGNIFICANCE,
     correct,
@@ -32,6 +32,7 @@ from experiments.analysis.statistics import (
     paired_t,
     power,
 )
+from experiments.analysis.table import Table, row_role
 from experiments.running.workdir import read_json, write_json
 
 
@@ -88,7 +89,7 @@ CLAIMS = (
 )
 
 
-def write(context: tables.Context) -> str:
+def write(context: Context) -> str:
     """Judges what `table.json` and `figure4.json` of a work directory hold.
 
     Returns:

@@ -14,5 +14,5 @@ ROW = Row("s-weight-multiview", {"cvr.mse": 0.13242, "ctr.auc": 0.78762})
 
 def configure(config: Config) -> Config:
     config = s_weight.configure(config)
-    model = replace(config.model, own_dim=8)
+    model = replace(config.model, own_dims=(("cvr", 8),))
     return replace(config, model=model)

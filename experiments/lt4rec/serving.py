@@ -23,8 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.analysis import tables
-from experiments.analysis.rendering import grid
-from experiments.analysis.report import describe_environment
+from experiments.analysis.context import Context
+from experiments.analysis.report.rendering import grid
+from experiments.analysis.table import describe_environment
 from experiments.benchmarks.latency import Latency, host_bytes, in_turns, program_bytes
 from experiments.benchmarks.serving import bcsr, on_device, whole
 from experiments.export import Trained, net_bytes, restore
@@ -45,7 +46,7 @@ Vectors = Callable[[slice], np.ndarray]
 """Rows of the test -> the vectors that enter a task's chain."""
 
 
-def run(context: tables.Context) -> str:
+def run(context: Context) -> str:
     """Trains what is missing; writes `serving.json` and `serving.md`."""
     schema = context.data.schema
     if len(roles(schema)) < 2:

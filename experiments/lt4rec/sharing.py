@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from experiments import mask_overlap
-from experiments.analysis import sharing_text, tables
+from experiments.analysis import sharing_text
+from experiments.analysis.context import Context
 from experiments.analysis.figures import sharing_figures
 from experiments.analysis.statistics import mean_interval
 from experiments.lt4rec import hard_sharing_trunk, s_weight
@@ -43,7 +44,7 @@ Found = Sequence[Mapping[str, Ticket]]
 """For each seed, role or task -> its ticket."""
 
 
-def run(context: tables.Context) -> str:
+def run(context: Context) -> str:
     """Writes `sharing.json` and its figures; trains what is missing."""
     sparse, dense = context.rows
     data, workdir, monitor = context.data, context.workdir, context.monitor
@@ -162,7 +163,7 @@ def between_seeds(found: Found) -> dict[str, list[dict]]:
 
 
 def inputs(
-    found: Found, row: Ablation, fields: Sequence[str], context: tables.Context
+    found: Found, row: Ablation, fields: Sequence[str], context: Context
 ) -> dict[str, dict[str, list[float]]]:
     """Role -> input -> for each seed the fraction of its first-layer weights kept.
 

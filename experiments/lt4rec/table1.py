@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.analysis import tables
+from experiments.analysis.context import Context
 from experiments.analysis.report import results
 from jaxmtl.data.store import Dataset
 
@@ -18,7 +18,7 @@ PAPER = {
 }
 
 
-def run(context: tables.Context) -> str:
+def run(context: Context) -> str:
     """Counts, and writes `table.json` and `table.md`."""
     parts = {split: count(context.data, (split,)) for split in context.data.splits}
     counted = {

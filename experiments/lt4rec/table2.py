@@ -1,6 +1,7 @@
 """Table 2: offline comparison, the paper's rows, controls and rivals."""
 
 from experiments.analysis import tables
+from experiments.analysis.context import Context
 from experiments.lt4rec import (
     base_ctr,
     base_cvr,
@@ -51,7 +52,7 @@ ROWS = (
 )
 
 
-def run(context: tables.Context) -> str:
+def run(context: Context) -> str:
     """Trains the rows; writes table, figure, Figure 4, mask maps and answers."""
     parts = [tables.write(context), tables.write_rounds(context, s_weight)]
     return "\n".join([*parts, questions.write(context)])

@@ -14,8 +14,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.analysis import sweeps, tables
-from experiments.analysis.report import RowResult
+from experiments.analysis import sweeps
+from experiments.analysis.context import Context
+from experiments.analysis.table import RowResult
 from experiments.lt4rec import hard_sharing_trunk, s_weight
 from experiments.settings import sizes
 from experiments.settings.ablation import Ablation, Row
@@ -33,7 +34,7 @@ COSTS = {
 }
 
 
-def run(context: tables.Context) -> str:
+def run(context: Context) -> str:
     """Trains every number of tasks; writes `tasks.json` and `tasks.png`."""
     schema = context.data.schema
     names = tuple(dict.fromkeys([schema.ctr, schema.cvr, *_names(schema)]))
@@ -86,7 +87,7 @@ def _title(schema: Schema, task: str) -> str:
 
 
 def _point(
-    context: tables.Context, row: Ablation, name: str, names: tuple[str, ...]
+    context: Context, row: Ablation, name: str, names: tuple[str, ...]
 ) -> sweeps.Point:
     config = replace(row.config, training=replace(row.config.training, tasks=names))
     title = f"{name}-{'-'.join(names)}"

@@ -6,7 +6,8 @@ need more CVR exclusive embedding to be effective", which its storage did not al
 
 from dataclasses import replace
 
-from experiments.analysis import sweeps, tables
+from experiments.analysis import sweeps
+from experiments.analysis.context import Context
 from experiments.lt4rec import base_ctr, base_cvr, s_weight
 from experiments.settings.config import Config
 
@@ -15,10 +16,10 @@ WIDTHS = (0, 4, 8, 16, 32)
 
 
 def change(config: Config, width: int) -> Config:
-    return replace(config, model=replace(config.model, own_dim=width))
+    return replace(config, model=replace(config.model, own_dims=(("cvr", width),)))
 
 
-def run(context: tables.Context) -> str:
+def run(context: Context) -> str:
     """Trains every width; writes `view_width.json` and `view_width.png`."""
     ours, *levels = context.rows
     series = {ours.row.name: sweeps.vary(context, ours, WIDTHS, change)}

@@ -1,8 +1,8 @@
 """What chance leaves of a simulated online test: pairs of models, offline and online.
 
-Two kinds of chance, as in every table (`experiments.analysis.statistics`): seeds of the models,
-and the sessions tried, drawn again by whole users. All policies rank the same sessions,
-so both are paired.
+Two kinds of chance, as in every table (`experiments.analysis.statistics`): seeds of the
+models, and the sessions tried, drawn again by whole users. All policies rank the same
+sessions, so both are paired.
 """
 
 from __future__ import annotations

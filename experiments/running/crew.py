@@ -2,8 +2,8 @@
 
 A job is a ticket search or a training of one seed, and none needs another one's
 result. What suits depends on the device: small nets leave an accelerator idle, and
-several trainings fill it (`jaxmtl.devices.lanes`); a CPU computes no faster for it, but a
-process for each core is faster than one for all (`experiments.benchmarks.study`).
+several trainings fill it (`jaxmtl.devices.lanes`); a CPU computes no faster for it, but
+a process for each core is faster than one for all (`experiments.benchmarks.study`).
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ So the first alone writes where the user looks.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import jax
 
+from experiments.settings.config import MeshConfig
 from jaxmtl.devices import distributed
 
 NUMBERS = {
@@ -26,33 +26,6 @@ NUMBERS = {
     "jax_threefry_partitionable": True,
 }
 """Settings of JAX that change what is drawn or computed -> how they are here."""
-
-
-@dataclasses.dataclass(frozen=True)
-class MeshConfig:
-    """The devices that batches and tables are split over.
-
-    Attributes:
-      devices: how many; 0 = all there are, on all hosts; 1 = no mesh. Results are the
-        same but for the last bits.
-      cluster: whether there are several processes, which a launcher's environment
-        tells of: SLURM, Open MPI, Kubernetes, a TPU pod.
-      coordinator: without such a launcher, `host:port` of process 0.
-      processes: with it, how many processes there are.
-      process: with it, the number of this one, from 0.
-    """
-
-    devices: int = 1
-    cluster: bool = False
-    coordinator: str | None = None
-    processes: int | None = None
-    process: int | None = None
-
-    @property
-    def spans_processes(self) -> bool:
-        """Whether there are other processes to join."""
-        by_hand = (self.coordinator, self.processes, self.process)
-        return self.cluster or any(x is not None for x in by_hand)
 
 
 def start(config: MeshConfig) -> None:

@@ -31,7 +31,7 @@ from jaxmtl.tables.table_shards import portable
 from jaxmtl.training import checkpoint
 from jaxmtl.training.fit import EpochRecord, Fit, Keeper, fit
 from jaxmtl.training.inference import predict_all
-from jaxmtl.training.setup import Setup
+from jaxmtl.training.spec import Setup
 from jaxmtl.training.train_state import (
     Snapshot,
     TrainState,

@@ -18,7 +18,7 @@ from jaxmtl.training.fit import EpochRecord
 from jaxmtl.training.guard import NonFiniteLoss
 from jaxmtl.training.inference import predict_all
 from jaxmtl.training.resume import Folder
-from jaxmtl.training.setup import Setup
+from jaxmtl.training.spec import Setup
 from jaxmtl.training.train_state import Snapshot
 from jaxmtl.types import Mask, Rows
 

@@ -1,7 +1,7 @@
 """Ticket searches, kept on disk: rows of a table share those they have in common.
 
-A search is identified by all that it depends on and nothing else. So the rows
-that only train differently afterwards (balance, conflict, optimiser) find their
+A search is identified by all that it depends on and nothing else (`Search`). So the
+rows that only train differently afterwards (balance, conflict, optimiser) find their
 tickets made, and a row with another net does not.
 """
 
@@ -12,23 +12,25 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from experiments.running import progress, ticket_files
 from experiments.running.monitor import Monitor
 from experiments.settings import fingerprints
-from experiments.settings.config import Config, as_json
+from experiments.settings.config import BalanceConfig, Config
 from experiments.settings.setup import make_plan, make_setup, role, rows_of, task_names
 from jaxmtl.data.batches.chunks import read_chunks
 from jaxmtl.data.store import Dataset
 from jaxmtl.sparsity import masks, pruning, tickets
 from jaxmtl.training.feed import place
 from jaxmtl.training.fit import fit
-from jaxmtl.training.setup import Setup
+from jaxmtl.training.spec import NetSpec, Setup
 from jaxmtl.training.train import make_epoch
 from jaxmtl.training.train_state import (
     Snapshot,
@@ -44,41 +46,103 @@ from jaxmtl.training.train_state import (
 )
 from jaxmtl.types import Key, Mask, Params
 
+FORMAT = 2
+"""Of what a search does with all that `resolve` says; part of its key."""
+
+
+class Search(NamedTuple):
+    """Everything a search for one task's ticket depends on, except the seed.
+
+    It is what is trained, not what was asked for: two configurations with the same
+    search share it, and a setting that reaches the search changes it by itself.
+
+    Attributes:
+      setup: of the trainings: all names, options and numbers.
+      batches: what the batches are dealt by.
+      epochs: at most, in a round.
+      patience: in a round.
+      on_nonfinite: whether a bad step ends the search or is passed over.
+      pruning: what is pruned, how far, in how many rounds, and where each starts.
+      warm: of the steps before the rewinding point; None without.
+      data: fingerprint of the log.
+      software: that computes, its code included (`fingerprints.software`).
+      format: `FORMAT`.
+    """
+
+    setup: Setup
+    batches: dict[str, Any]
+    epochs: int
+    patience: int
+    on_nonfinite: str
+    pruning: dict[str, Any]
+    warm: dict[str, Any] | None
+    data: str
+    software: dict[str, Any]
+    format: int = FORMAT
+
+
+def resolve(config: Config, data: Dataset, task: str) -> Search:
+    """The search of a configuration for one task's ticket."""
+    prune = config.pruning
+    is_warm = prune.rewind == "step"
+    warm = {
+        "setup": make_setup(config, data, company(config, data)),
+        "batches": _batches(config),
+        "steps": prune.rewind_step,
+    }
+    return Search(
+        setup=single_setup(config, data, task),
+        batches=_batches(_alone(config)),
+        epochs=prune.epochs,
+        patience=prune.patience,
+        on_nonfinite=config.on_nonfinite,
+        pruning={
+            "unit": prune.unit,
+            "scope": prune.scope,
+            "final_density": prune.final_density,
+            "rounds": prune.rounds,
+            "rewind": prune.rewind,
+        },
+        warm=warm if is_warm else None,
+        data=data.fingerprint,
+        software=fingerprints.software(config.data.name),
+    )
+
+
+def _batches(config: Config) -> dict[str, Any]:
+    training = config.training
+    return {"size": training.batch_size, "cvr_passes": training.cvr_passes}
+
 
 def identity(config: Config, data: Dataset, task: str) -> dict:
-    """Everything a search for one task's ticket depends on, except the seed."""
-    fields = as_json(config)
-    model, training, prune = fields["model"], fields["training"], fields["pruning"]
-    if task != data.schema.cvr:
-        model = model | {"own_dim": 0}
-    kind = data.schema.task(task).kind
-    for key in ("masks", "max_density"):
-        del prune[key]
-    if prune["rewind"] != "step":
-        del prune["rewind_step"]
-    else:  # the steps before the rewinding point are joint ones
-        prune["joint"] = training | {
-            "tasks": _joint_tasks(config),
-            "moving": fields["optimiser"]["moving"],
-            "own_dim": fields["model"]["own_dim"],
-        }
-    return {
-        "data": data.fingerprint,
-        "software": fingerprints.software(config.data.name),
-        "task": task,
-        "company": company(config, data),
-        "model": model,
-        "learning_rate": fields["optimiser"]["learning_rate"],
-        "tables": fields["optimiser"]["tables"],
-        "table_learning_rate": fields["optimiser"]["table_learning_rate"],
-        "weight_decay": fields["optimiser"]["weight_decay"],
-        "batch_size": training["batch_size"],
-        "loss": training[f"{kind}_loss"],
-        "spaces": training["spaces"],
-        "precision": training["precision"],
-        "positive_weight": training["positive_weight"],
-        "pruning": prune,
-    }
+    """A search as plain JSON values; its digest is the search's key."""
+    return plain(resolve(config, data, task))
+
+
+def plain(value: Any) -> Any:
+    """Any tree of dataclasses, named tuples, dicts and numbers as JSON values.
+
+    A dataclass says which it is: two kinds of options may hold the same numbers. The
+    devices of a mesh are left out: they change the last bits of a result at most.
+    """
+    if isinstance(value, Mesh):
+        return None
+    if isinstance(value, Setup | Search) or dataclasses.is_dataclass(value):
+        names = getattr(value, "_fields", None) or [
+            field.name for field in dataclasses.fields(value)
+        ]
+        kind = type(value)
+        found = {name: plain(getattr(value, name)) for name in names}
+        return {"kind": f"{kind.__module__}.{kind.__qualname__}"} | found
+    if hasattr(value, "_asdict"):
+        return plain(value._asdict())
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise TypeError(f"{value!r} has no place in the key of a ticket search")
 
 
 def folder(workdir: Path, config: Config, data: Dataset, task: str, seed: int) -> Path:
@@ -144,16 +208,19 @@ def single_setup(config: Config, data: Dataset, task: str) -> Setup:
 
 def _alone(config: Config) -> Config:
     """What a task trains by itself: nothing but its plain loss, once an epoch."""
-    plain = dataclasses.replace(
+    training = dataclasses.replace(
         config.training,
         schedule="alternate",
         conflict_factor=1.0,
         cvr_passes=1.0,
         ctr_weight=1.0,
         cvr_weight=1.0,
+        weights=(),
     )
     gated = dataclasses.replace(config.optimiser, moving="gated")
-    return dataclasses.replace(config, training=plain, optimiser=gated)
+    return dataclasses.replace(
+        config, training=training, optimiser=gated, balance=BalanceConfig()
+    )
 
 
 def company(config: Config, data: Dataset) -> tuple[str, ...]:
@@ -299,16 +366,16 @@ def read_by(setup: Setup, task: str) -> Mask:
     positions of a DCRNN outside its window. Such weights are no survivors: they would
     stand in the ranking at their initial size, and take the places of trained ones.
     """
-    return _read_by(setup.structure(), task)
+    return _read_by(setup.spec.net, task)
 
 
 @functools.lru_cache(maxsize=64)
-def _read_by(setup: Setup, task: str) -> Mask:
+def _read_by(spec: NetSpec, task: str) -> Mask:
     @jax.jit
     def find(key: Key) -> Mask:
-        net, features = init_net(setup, key), features_like(setup, rows=64)
+        net, features = init_net(spec, key), features_like(spec, rows=64)
         features = jax.tree.map(lambda x: jax.random.normal(key, x.shape), features)
-        logits = lambda net: jnp.sum(setup.model.apply(net, features).logits[task])
+        logits = lambda net: jnp.sum(spec.model.apply(net, features).logits[task])
         return jax.tree.map(
             lambda mask, slope: None if mask is None else mask & jnp.any(slope != 0),
             masks.full(net, task),

@@ -12,7 +12,7 @@ from experiments.settings.config import Config
 from experiments.settings.setup import task_names
 from jaxmtl.data.store import Dataset
 from jaxmtl.sparsity import tickets
-from jaxmtl.training.setup import Setup
+from jaxmtl.training.spec import Setup
 
 
 def make_missing(todo: Sequence[tuple[Config, int]], data: Dataset, crew: Crew) -> None:
@@ -36,7 +36,7 @@ def make(
 
     def program(job: Job) -> Setup:
         config, task = job.what
-        return ticket_cache.single_setup(config, data, task).structure()
+        return ticket_cache.single_setup(config, data, task).spec
 
     crew.do(work or _search, jobs, data, program)
 

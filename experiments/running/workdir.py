@@ -10,13 +10,13 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
+from experiments.settings.config import Resume
 from jaxmtl import sealed
 
-Resume = Literal["never", "auto", "must"]
 CONFIG = "config.json"
 PLACES = "places"
 """Its key that says where things lie: kept for who looks for them, never compared."""

@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
-import pkgutil
 from types import ModuleType
 from typing import Literal, NamedTuple
 
-import experiments
+from experiments.settings import listing
 from experiments.settings.config import Config
 from experiments.settings.layout import Layout
 
@@ -45,29 +43,13 @@ class Ablation(NamedTuple):
     config: Config
 
 
-def names() -> dict[str, str]:
-    """`lt4rec.s_weight` -> the first line of the module's docstring."""
-    found = {}
-    for package in pkgutil.iter_modules(experiments.__path__):
-        base = f"experiments.{package.name}.base"
-        if package.ispkg and importlib.util.find_spec(base):
-            folder = importlib.import_module(f"experiments.{package.name}")
-            for module in pkgutil.iter_modules(folder.__path__):
-                name = f"{package.name}.{module.name}"
-                loaded = importlib.import_module(f"experiments.{name}")
-                if hasattr(loaded, "ROW") or hasattr(loaded, "run"):
-                    # Under -OO there are no docstrings.
-                    found[name] = (loaded.__doc__ or "").strip().partition("\n")[0]
-    return found
-
-
 def load(name: str) -> ModuleType:
     """The module of an ablation or a study.
 
     Raises:
       ValueError: there is none of that name; suggests the nearest.
     """
-    known = names()
+    known = listing.names()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}?" if near else "settings follow a name."

@@ -15,19 +15,24 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import tyro
 
-from experiments.running.hosts import MeshConfig
-from experiments.running.workdir import Resume
+from experiments.settings import sections
 from experiments.settings.views import View
-from jaxmtl import models
+from jaxmtl import discovery, models
 from jaxmtl.data.sources.ali_ccp.protocol import AliCcpOptions
 from jaxmtl.data.sources.video_feed import FeedConfig
+from jaxmtl.layers.crossing import Crossing
 from jaxmtl.losses import LossName
-from jaxmtl.models.crossing import Crossing
 from jaxmtl.spaces import Spaces
 from jaxmtl.sparsity import mask_controls
 from jaxmtl.tables import row_optim
 from jaxmtl.training.fit import CHUNK, OnNonFinite
-from jaxmtl.training.setup import Precision
+from jaxmtl.training.spec import Precision
+
+Resume = Literal["never", "auto", "must"]
+
+
+PLAIN = ("shared_trunk", "hard_sharing")
+"""Architectures of one MLP's shape, which a table's rows have in common."""
 
 
 def default_cache() -> Path:
@@ -81,6 +86,7 @@ class DataConfig:
     view: View = View()
 
 
+@sections.methods("jaxmtl.models", "architecture", without=PLAIN)
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """The net.
@@ -92,62 +98,49 @@ class ModelConfig:
       embedding_dim: width of the embeddings.
       hidden: widths of the MLP of `shared_trunk` and `hard_sharing`.
       crossing: what stands between embeddings and net, in every architecture.
-      own_dim: width of the CVR's own embeddings beside the shared ones; 0 = none.
+      own_dims: pairs of a task (or `ctr`, `cvr`) and the width of its own embeddings
+        beside the shared ones.
       init_scale: standard deviation of the initial embeddings.
-      dcrnn: of `dcrnn`.
-      mmoe: of `mmoe`.
-      omoe: of `omoe`.
-      ple: of `ple`.
-      shared_bottom: of `shared_bottom`.
-      cross_stitch: of `cross_stitch`.
-      esmm: of `esmm`.
-      aitm: of `aitm`.
     """
 
-    architecture: Literal[
-        "shared_trunk",
-        "hard_sharing",
-        "shared_bottom",
-        "mmoe",
-        "omoe",
-        "ple",
-        "cross_stitch",
-        "esmm",
-        "aitm",
-        "dcrnn",
-    ] = "shared_trunk"
+    architecture: str = "shared_trunk"
     embedding_dim: int = 32
     hidden: tuple[int, ...] = (512, 256, 128)
     crossing: Crossing = Crossing()
-    own_dim: int = 0
+    own_dims: tuple[tuple[str, int], ...] = ()
     init_scale: float = 0.05
-    dcrnn: models.Dcrnn = models.Dcrnn()
-    mmoe: models.Mmoe = models.Mmoe()
-    omoe: models.Omoe = models.Omoe()
-    ple: models.Ple = models.Ple()
-    shared_bottom: models.SharedBottom = models.SharedBottom()
-    cross_stitch: models.CrossStitch = models.CrossStitch()
-    esmm: models.Esmm = models.Esmm()
-    aitm: models.Aitm = models.Aitm()
 
     @property
     def options(self) -> models.Architecture:
         """The settings of the architecture in use."""
-        plain = {
-            "shared_trunk": models.SharedTrunk,
-            "hard_sharing": models.HardSharing,
-        }
-        if self.architecture in plain:
-            return plain[self.architecture](self.hidden)
-        return getattr(self, self.architecture)
+        if self.architecture in PLAIN:
+            return discovery.options(models.__name__, self.architecture)(self.hidden)
+        return sections.chosen(self)
 
 
+@sections.methods("jaxmtl.optim.schedules")
 @dataclasses.dataclass(frozen=True)
-class OptimiserConfig:
-    """Adam for the net, and what trains the tables' rows that a batch touches.
+class ScheduleConfig:
+    """How the learning rate changes, counted in steps that move something.
 
     Attributes:
+      name: of the schedule; its own settings are those of the section of its name.
+    """
+
+    name: str = "constant"
+
+
+@sections.methods("jaxmtl.optim.directions")
+@dataclasses.dataclass(frozen=True)
+class OptimiserConfig:
+    """What trains the net, and the tables' rows that a batch touches.
+
+    Attributes:
+      name: of the net's optimiser; its own settings are those of the section of its
+        name.
       learning_rate: step size of net and tables.
+      schedule: of the learning rate, for net and tables alike.
+      clip: largest norm of the net's gradient, behind the gates; none by default.
       tables: `lazy_adam`, a row that a step skips keeps its moments; `adam`, it
         first catches up with dense Adam, at the batch's cost; `sgd`; `adagrad`;
         `rowwise_adagrad`, one sum of squares a row.
@@ -157,11 +150,27 @@ class OptimiserConfig:
         `per_task`, the same with moments per task; `leaky`, everything.
     """
 
+    name: str = "adam"
     learning_rate: float = 1e-4
+    schedule: ScheduleConfig = ScheduleConfig()
+    clip: float | None = None
     tables: row_optim.Name = "lazy_adam"
     table_learning_rate: float | None = None
     weight_decay: float = 0.0
     moving: Literal["gated", "per_task", "leaky"] = "gated"
+
+
+@sections.methods("jaxmtl.balancing.methods")
+@dataclasses.dataclass(frozen=True)
+class BalanceConfig:
+    """How the tasks' losses or gradients become one step, for the schedule `sum`.
+
+    Attributes:
+      name: of the balancer; its own settings are those of the section of its name.
+        All but `fixed` come on top of the weights given to tasks.
+    """
+
+    name: str = "fixed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +188,7 @@ class TrainingConfig:
       ctr_weight: a of eq. 2. For the schedule `sum`: by turns Adam cancels the scale
         of a loss, save where tasks share its moments.
       cvr_weight: b of eq. 2.
+      weights: pairs of a task and its weight in the sum, for further tasks too.
       cvr_passes: how often an epoch passes over the CVR's rows, when alternating.
       binary_loss: of binary labels; `focal` is the authors' code for CTR. What it
         learns is recalibrated; a `product` cannot be learned by it.
@@ -211,6 +221,7 @@ class TrainingConfig:
     schedule: Literal["alternate", "sum"] = "alternate"
     ctr_weight: float = 1.0
     cvr_weight: float = 1.0
+    weights: tuple[tuple[str, float], ...] = ()
     cvr_passes: float = 1.0
     binary_loss: Literal["log", "focal"] = "log"
     continuous_loss: Literal["squared", "log"] | None = None
@@ -274,6 +285,33 @@ class CheckpointConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """The devices that batches and tables are split over.
+
+    Attributes:
+      devices: how many; 0 = all there are, on all hosts; 1 = no mesh. Results are the
+        same but for the last bits.
+      cluster: whether there are several processes, which a launcher's environment
+        tells of: SLURM, Open MPI, Kubernetes, a TPU pod.
+      coordinator: without such a launcher, `host:port` of process 0.
+      processes: with it, how many processes there are.
+      process: with it, the number of this one, from 0.
+    """
+
+    devices: int = 1
+    cluster: bool = False
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+
+    @property
+    def spans_processes(self) -> bool:
+        """Whether there are other processes to join."""
+        by_hand = (self.coordinator, self.processes, self.process)
+        return self.cluster or any(x is not None for x in by_hand)
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """Everything an experiment depends on except its seeds, and how it is run.
 
@@ -281,6 +319,7 @@ class Config:
       data: the log.
       model: the net.
       optimiser: of net and tables.
+      balance: of the tasks.
       training: joint and single-task training.
       pruning: the search for tickets.
       checkpoint: how a training under way is kept.
@@ -294,6 +333,7 @@ class Config:
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
+    balance: BalanceConfig = BalanceConfig()
     training: TrainingConfig = TrainingConfig()
     pruning: PruningConfig = PruningConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -326,6 +366,10 @@ class Config:
 
     def check(self) -> None:
         """Raises ValueError for a value no run could use; names field and range."""
+        sections.check(self.model, "model")
+        sections.check(self.optimiser, "optimiser")
+        sections.check(self.optimiser.schedule, "optimiser.schedule")
+        sections.check(self.balance, "balance")
         positive = {
             "model.embedding-dim": self.model.embedding_dim,
             "optimiser.learning-rate": self.optimiser.learning_rate,
@@ -362,7 +406,7 @@ class Config:
             if not 0 < value < math.inf:
                 raise ValueError(f"--{name} is {value}; it must be above 0, and finite")
         for name, value in {
-            "model.own-dim": self.model.own_dim,
+            "model.own-dims": min((dim for _, dim in self.model.own_dims), default=0),
             "optimiser.weight-decay": self.optimiser.weight_decay,
             "checkpoint.every": self.checkpoint.every,
         }.items():
@@ -404,11 +448,6 @@ def as_json(config: Config) -> dict:
         if config.data.name != log:
             del result["data"][name]  # of another log
     result["training"]["continuous_loss"] = config.losses["continuous"]
-    model, kind = result["model"], config.model.architecture
-    for field in dataclasses.fields(ModelConfig):
-        is_section = hasattr(getattr(config.model, field.name), "name")
-        if is_section and field.name != kind:
-            del model[field.name]  # of another architecture
     return result
 
 
@@ -429,11 +468,11 @@ def _paths(section: Any, at: str) -> Iterator[tuple[str, Path]]:
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
-        hints = get_type_hints(type(value))
+        hints, unused = get_type_hints(type(value)), sections.unused(value)
         return {
             field.name: _plain(getattr(value, field.name))
             for field in dataclasses.fields(value)
-            if not _is_place(hints[field.name])
+            if not _is_place(hints[field.name]) and field.name not in unused
         }
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}

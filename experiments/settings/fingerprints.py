@@ -21,7 +21,7 @@ from typing import Any
 
 import jax
 
-from experiments.running.workdir import write_json
+from jaxmtl import discovery
 
 PACKAGES = ("jax", "jaxlib", "numpy", "flax", "optax")
 """Whose versions may change what a training computes."""
@@ -34,8 +34,15 @@ JAX_SETTINGS = (
 """Those of JAX that change bits or draws, set by the environment for instance."""
 HARMLESS_FLAGS = ("--xla_dump", "--xla_force_host_platform_device_count")
 """Beginnings of flags of XLA that change no number."""
-TRAINS = (f"{__package__}.running.joint", f"{__package__}.views")
+TRAINS = ("experiments.running.joint", "experiments.settings.views")
 """What a row's seed is trained with; with all that these import."""
+METHODS = (
+    "jaxmtl.models",
+    "jaxmtl.optim.directions",
+    "jaxmtl.optim.schedules",
+    "jaxmtl.balancing.methods",
+)
+"""Folders whose files are found by name: nothing imports them."""
 READS = ("jaxmtl.data.store",)
 """What prepares a log, beside its source; likewise."""
 LONG = 1 << 30
@@ -59,11 +66,16 @@ def software(source: str) -> dict[str, Any]:
         "platform": jax.default_backend(),
         **{name: getattr(jax.config, name) for name in JAX_SETTINGS},
         "xla_flags": sorted(f for f in flags if not f.startswith(HARMLESS_FLAGS)),
-        "code": code(*TRAINS, *reads(source)),
+        "code": code(*TRAINS, *methods(), *reads(source)),
     }
 
 
 _version = functools.cache(version)
+
+
+def methods() -> tuple[str, ...]:
+    """The modules of all methods that a training may be made of."""
+    return tuple(f"{folder}.{n}" for folder in METHODS for n in discovery.files(folder))
 
 
 def reads(source: str) -> tuple[str, ...]:
@@ -195,7 +207,10 @@ def checksum(path: Path, memory: Path) -> str:
     is_same = [read.st_dev, read.st_ino, read.st_size, read.st_ctime_ns] == is_now
     if is_same and time.time() - read.st_ctime > SETTLED:
         with contextlib.suppress(OSError):  # of a cache that is read alone
-            write_json(kept, [is_now, found])
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            temporary = kept.with_suffix(f".{os.getpid()}")
+            temporary.write_text(json.dumps([is_now, found]), encoding="utf-8")
+            temporary.replace(kept)
     return found
 
 

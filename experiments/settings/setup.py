@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Mapping
+from typing import TypeVar
 
 from jax.sharding import Mesh
 
+from experiments.settings import sections
 from experiments.settings.config import Config
-from jaxmtl import spaces
+from jaxmtl import discovery, spaces
 from jaxmtl.data.batches import Plan
 from jaxmtl.data.batches.large_plan import LargePlan
 from jaxmtl.data.reading.files import nearest
 from jaxmtl.data.store import Dataset
 from jaxmtl.devices import sharding
-from jaxmtl.optim import Adam
-from jaxmtl.training.setup import Conflict, Setup
-from jaxmtl.types import IMPRESSION, Rows, Schema
+from jaxmtl.training import spec
+from jaxmtl.training.spec import Conflict, Setup
+from jaxmtl.types import IMPRESSION, Rows, Schema, Task
+
+T = TypeVar("T")
 
 
 def task_names(config: Config, schema: Schema) -> tuple[str, ...]:
@@ -105,46 +109,80 @@ def make_setup(
     tasks: tuple[str, ...],
     net_tasks: tuple[str, ...] = (),
 ) -> Setup:
-    """The static part of a training of some tasks, in a net built for `net_tasks`."""
+    """A training of some tasks, in a net built for `net_tasks`."""
     schema, training, model = data.schema, config.training, config.model
-    kinds = config.losses
+    optimiser = config.optimiser
     weights = {"ctr": training.ctr_weight, "cvr": training.cvr_weight}
-    has_cvr = schema.cvr in tasks
+    weights = {task: weights[name] for name, task in roles(schema).items()}
+    weights |= _by_task(training.weights, schema, "training.weights")
     conflict = None
-    if training.conflict_factor != 1 and has_cvr:
+    if training.conflict_factor != 1 and schema.cvr in tasks:
         # It weights ratios above 0 and below .2, which a yes or no never is.
         is_ratio = schema.task(schema.cvr).kind == "continuous"
         by_duration = "duration" in schema.extras and is_ratio
         threshold = None if by_duration else training.conflict_threshold
         conflict = Conflict(schema.cvr, training.conflict_factor, threshold)
-    setup = Setup(
-        schema=schema,
-        tasks=tasks,
-        architecture=model.options,
-        crossing=model.crossing,
-        dim=model.embedding_dim,
-        adam=Adam(
-            config.optimiser.learning_rate,
-            weight_decay=config.optimiser.weight_decay,
-        ),
-        task_losses=tuple((name, kinds[schema.task(name).kind]) for name in tasks),
-        own_dims=((schema.cvr, model.own_dim),) if model.own_dim and has_cvr else (),
-        init_scale=model.init_scale,
-        task_weights=tuple(
-            (name, weights.get(role(schema, name), 1.0)) for name in tasks
-        ),
-        summed=training.schedule == "sum",
-        moving=config.optimiser.moving,
-        tables=config.optimiser.tables,
-        table_learning_rate=config.optimiser.table_learning_rate,
-        precision=training.precision,
-        conflict=conflict,
-        spaces=config.spaces,
-        net_tasks=net_tasks if set(net_tasks) > set(tasks) else (),
-        masked=config.pruning.masks != "none",
-        mesh=_mesh(config.mesh.devices),
-    )
-    return dataclasses.replace(setup, positive_weights=_weights(config, data, setup))
+    settings = {
+        "schema": schema,
+        "tasks": tasks,
+        "architecture": model.options,
+        "crossing": model.crossing,
+        "dim": model.embedding_dim,
+        "own_dims": _of(tasks, own_dims(config, schema)),
+        "net_tasks": net_tasks if set(net_tasks) > set(tasks) else (),
+        "masked": config.pruning.masks != "none",
+        "mesh": _mesh(config.mesh.devices),
+        "init_scale": model.init_scale,
+        "spaces": config.spaces,
+        "precision": training.precision,
+        "task_losses": {name: config.losses[schema.task(name).kind] for name in tasks},
+        "conflict": conflict,
+        "task_weights": _of(tasks, weights),
+        "learning_rate": optimiser.learning_rate,
+        "table_learning_rate": optimiser.table_learning_rate,
+        "weight_decay": optimiser.weight_decay,
+        "optimiser": sections.chosen(optimiser),
+        "schedule": sections.chosen(optimiser.schedule),
+        "clip": optimiser.clip,
+        "tables": optimiser.tables,
+        "moving": optimiser.moving,
+        "summed": training.schedule == "sum",
+        "balancer": sections.chosen(config.balance),
+    }
+    learned = spec.make_setup(**settings).learned
+    settings["positive_weights"] = _weights(config, data, learned)
+    return spec.make_setup(**settings)
+
+
+def own_dims(config: Config, schema: Schema) -> dict[str, int]:
+    """Task, of those trained -> width of its own embeddings, where it has any.
+
+    Raises:
+      ValueError: a width is given to what is no task; suggests the nearest.
+    """
+    given = _by_task(config.model.own_dims, schema, "model.own-dims")
+    given = _of(task_names(config, schema), given)
+    return {name: width for name, width in given.items() if width}
+
+
+def _by_task(
+    pairs: tuple[tuple[str, float], ...], schema: Schema, option: str
+) -> dict[str, float]:
+    """Task -> number, from pairs whose names may be roles."""
+    parts, found = roles(schema), {}
+    known = [task.name for task in schema.tasks]
+    for name, value in pairs:
+        found[parts.get(name, name)] = value
+        if parts.get(name, name) not in known:
+            raise ValueError(
+                f"--{option} names {name!r}, which is no task;"
+                f" {discovery.nearest(name, [*known, *parts])}"
+            )
+    return found
+
+
+def _of(tasks: tuple[str, ...], values: Mapping[str, T]) -> dict[str, T]:
+    return {name: value for name, value in values.items() if name in tasks}
 
 
 def _mesh(devices: int) -> Mesh | None:
@@ -155,11 +193,11 @@ def _mesh(devices: int) -> Mesh | None:
 
 
 def _weights(
-    config: Config, data: Dataset, setup: Setup
-) -> tuple[tuple[str, float], ...]:
+    config: Config, data: Dataset, learned: Mapping[str, Task]
+) -> dict[str, float]:
     """The positives' weight of every binary task."""
-    given, found = config.training.positive_weight, []
-    for name, task in setup.learned.items():
+    given, found = config.training.positive_weight, {}
+    for name, task in learned.items():
         if task.kind == "binary":
             weight = given
             if given == "rate":
@@ -167,8 +205,8 @@ def _weights(
                 # Four digits, which the published results were trained with.
                 negatives = max(rows - positives, 1)
                 weight = float(f"{negatives / max(positives, 1):.4g}")
-            found.append((name, weight))
-    return tuple(found)
+            found[name] = weight
+    return found
 
 
 def rows_of(data: Dataset, split: str, setup: Setup) -> Rows:
@@ -192,7 +230,7 @@ def make_plan(config: Config, data: Dataset, setup: Setup) -> Plan | LargePlan:
         )
     sharding.check_divides(size, setup.mesh, "--training.batch-size: a batch")
     options = {
-        "summed": setup.summed,
+        "summed": setup.spec.step.summed,
         "passes": {data.schema.cvr: config.training.cvr_passes},
         "devices": setup.mesh.size if setup.mesh else 1,
     }
@@ -209,9 +247,10 @@ def check_trainable(config: Config, data: Dataset) -> None:
         setup = make_setup(config, data, tasks)
         make_plan(config, data, setup)
         if setup.masked and setup.needs_funnel:
+            name = discovery.name_of(setup.architecture)
             raise ValueError(
                 f"--pruning.masks is {config.pruning.masks}, but a ticket is searched"
-                f" with one task's loss alone, and {setup.architecture.name} learns a"
-                " task through those before it; set it to none, or use another"
-                " architecture or --training.spaces"
+                f" with one task's loss alone, and {name} learns a task through"
+                " those before it; set it to none, or use another architecture or"
+                " --training.spaces"
             )

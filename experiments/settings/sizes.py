@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.settings.config import Config
-from experiments.settings.setup import task_names
+from experiments.settings.setup import own_dims, task_names
 from jaxmtl import models
 from jaxmtl.data.store import Dataset
 from jaxmtl.tables import embedding
@@ -25,9 +25,10 @@ def model_of(config: Config, schema: Schema) -> Model:
 def features_like(config: Config, schema: Schema, rows: int = 1) -> Features:
     """Features of the right shapes, all zero."""
     fields, dim = len(schema.fields), config.model.embedding_dim
-    own = {}
-    if config.model.own_dim and schema.cvr in task_names(config, schema):
-        own[schema.cvr] = jnp.zeros((rows, fields, config.model.own_dim))
+    own = {
+        name: jnp.zeros((rows, fields, width))
+        for name, width in own_dims(config, schema).items()
+    }
     numeric = jnp.zeros((rows, len(schema.numeric)))
     return Features(jnp.zeros((rows, fields, dim)), own, numeric)
 
@@ -44,7 +45,7 @@ def net_size(config: Config, schema: Schema) -> int:
 
 def table_size(config: Config, schema: Schema) -> int:
     """Parameters of the embedding tables."""
-    own = config.model.own_dim * (schema.cvr in task_names(config, schema))
+    own = sum(own_dims(config, schema).values())
     return embedding.vocabulary_rows(schema) * (config.model.embedding_dim + own)
 
 

@@ -31,7 +31,7 @@ from experiments.tuning.trials import Job, Store, Trial
 from jaxmtl.data.store import Dataset
 from jaxmtl.training.guard import NonFiniteLoss
 from jaxmtl.training.resume import Folder
-from jaxmtl.training.setup import Setup
+from jaxmtl.training.spec import Setup
 
 DIVERGED = "diverged.json"
 """Beside a ticket search: why it has no result."""
@@ -129,7 +129,7 @@ def _diverged(
 
 
 def _program(job: crew.Job, data: Dataset) -> Setup:
-    return joint.setup_of(job.what.config, data).structure()
+    return joint.setup_of(job.what.config, data).spec
 
 
 def _search(

@@ -18,7 +18,7 @@ from typing import (
     get_type_hints,
 )
 
-from experiments.settings import ablation
+from experiments.settings import listing
 from experiments.settings.ablation import Ablation
 from experiments.settings.config import Config
 
@@ -81,7 +81,7 @@ def read(path: Path) -> Tuned:
             f"--tuned {path}: not a file of experiments.tune, whose keys are budget,"
             " space and rows; give the --out of that command"
         )
-    known = ablation.names()
+    known = listing.names()
     for name, settings in rows.items():
         if name not in known:
             raise ValueError(

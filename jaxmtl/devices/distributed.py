@@ -1,8 +1,8 @@
 """One training by several processes, each with devices of its own.
 
 After `start`, `jax.devices()` are those of all processes, and a mesh spans them
-(`jaxmtl.devices.sharding`). Every process runs the same program on the same arguments and must
-take the same decisions: where a clock or a signal decides, they agree first.
+(`jaxmtl.devices.sharding`). Every process runs the same program on the same arguments
+and must take the same decisions: where a clock or a signal decides, they agree first.
 """
 
 from __future__ import annotations

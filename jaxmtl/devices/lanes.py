@@ -1,8 +1,8 @@
 """Several trainings in one program: the same steps for each, mapped over lanes.
 
 Small nets leave an accelerator idle. Here each training is a thread that runs the
-usual code, `jaxmtl.training.fit` and whatever surrounds it. Once every thread has come to a
-compiled program, those that are at the same one meet: their arguments are stacked,
+usual code, `jaxmtl.training.fit` and whatever surrounds it. Once every thread has come
+to a compiled program, those that are at the same one meet: their arguments are stacked,
 one program mapped over the stack computes them all, and each gets its part back. So
 early stopping, ticket searches and saved progress need to know nothing of it, and
 trainings may be at different epochs or rounds.

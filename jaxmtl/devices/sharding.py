@@ -2,9 +2,9 @@
 
 There is one axis, `data`. A batch is split over it by rows, and so is every embedding
 table with all that its optimiser remembers: no device ever holds a whole one
-(`jaxmtl.tables.table_shards`). The net, its moments, masks and gates are copied to all. The
-axis is of JAX's type Auto: the net's forward and backward pass is the plain program of
-one device, which XLA splits as its arguments are split. So losses are means over the
+(`jaxmtl.tables.table_shards`). The net, its moments, masks and gates are copied to all.
+The axis is of JAX's type Auto: the net's forward and backward pass is the plain program
+of one device, which XLA splits as its arguments are split. So losses are means over the
 rows of all devices that count, and a gradient is summed over devices once.
 """
 

@@ -1,49 +1,25 @@
-"""Published architectures, one a file, each a `Model` of two pure functions."""
+"""Published architectures, one a file, each a `Model` of two pure functions.
+
+A file holds the frozen dataclass of an architecture's hyper-parameters and the function
+that makes its model, `mmoe(options, tasks, layer)`; being here registers it
+(`jaxmtl.discovery`). The classes are attributes of this package too: `models.Mmoe`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
-from jaxmtl.models.aitm import Aitm, aitm
-from jaxmtl.models.cross_stitch import CrossStitch, cross_stitch
-from jaxmtl.models.crossing import Crossing, feature_layer
-from jaxmtl.models.dcrnn import Dcrnn, dcrnn
-from jaxmtl.models.esmm import Esmm, esmm
-from jaxmtl.models.hard_sharing import HardSharing, hard_sharing
-from jaxmtl.models.mmoe import Mmoe, mmoe
-from jaxmtl.models.omoe import Omoe, omoe
-from jaxmtl.models.ple import Ple, ple
-from jaxmtl.models.shared_bottom import SharedBottom, shared_bottom
-from jaxmtl.models.shared_trunk import SharedTrunk, shared_trunk
+from jaxmtl import discovery
+from jaxmtl.layers.crossing import Crossing, feature_layer
 from jaxmtl.types import Model, Task
 
-Architecture = (
-    SharedTrunk
-    | HardSharing
-    | SharedBottom
-    | Mmoe
-    | Omoe
-    | Ple
-    | CrossStitch
-    | Esmm
-    | Aitm
-    | Dcrnn
-)
-"""The hyper-parameters of one architecture; its type says which."""
-ARCHITECTURES: dict[type, Callable[..., Model]] = {
-    SharedTrunk: shared_trunk,
-    HardSharing: hard_sharing,
-    SharedBottom: shared_bottom,
-    Mmoe: mmoe,
-    Omoe: omoe,
-    Ple: ple,
-    CrossStitch: cross_stitch,
-    Esmm: esmm,
-    Aitm: aitm,
-    Dcrnn: dcrnn,
-}
+Architecture = Any
+"""The hyper-parameters of one architecture; the file of their class says which."""
+
+__getattr__ = discovery.lazy(__name__)
 
 
 def make(options: Architecture, tasks: Sequence[Task], crossing: Crossing) -> Model:
     """The model of an architecture for some tasks."""
-    return ARCHITECTURES[type(options)](tasks, options, feature_layer(crossing))
+    return discovery.make(options, tasks, feature_layer(crossing))

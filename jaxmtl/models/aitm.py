@@ -27,7 +27,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxmtl.keys import named
-from jaxmtl.models.layers import MLP, FeatureLayer, refuse_own_views
+from jaxmtl.layers.mlp import MLP, FeatureLayer, refuse_own_views
 from jaxmtl.types import Array, Features, Key, Model, Outputs, Params, Task
 
 
@@ -44,7 +44,6 @@ class Aitm:
       calibrator_weight: of the calibrator in the loss (α); 0 turns it off.
     """
 
-    name: ClassVar[str] = "aitm"
     spaces: ClassVar[str] = "impression"
     hidden: tuple[int, ...] = (128, 64, 32)
     calibrator_weight: float = 0.6
@@ -73,7 +72,7 @@ class Transfer(nn.Module):
         return jnp.sum(weights[:, :, None] * value, axis=1)
 
 
-def aitm(tasks: Sequence[Task], options: Aitm, layer: FeatureLayer) -> Model:
+def aitm(options: Aitm, tasks: Sequence[Task], layer: FeatureLayer) -> Model:
     """The model; its net is {"shared": crosses, towers, "tasks": {task: head}}.
 
     Towers and transfers serve every task further down, so they are shared: those of

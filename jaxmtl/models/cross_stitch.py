@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxmtl.keys import named
-from jaxmtl.models.layers import FeatureLayer, refuse_own_views
+from jaxmtl.layers.mlp import FeatureLayer, refuse_own_views
 from jaxmtl.types import Array, Features, Key, Model, Outputs, Params, Task
 
 
@@ -29,7 +28,6 @@ class CrossStitch:
         is left to 1. The paper's best is .9.
     """
 
-    name: ClassVar[str] = "cross_stitch"
     hidden: tuple[int, ...] = (512, 256, 128)
     own: float = 0.9
 
@@ -42,7 +40,7 @@ class CrossStitch:
 
 
 def cross_stitch(
-    tasks: Sequence[Task], options: CrossStitch, layer: FeatureLayer
+    options: CrossStitch, tasks: Sequence[Task], layer: FeatureLayer
 ) -> Model:
     """The model; its net is {"shared": crosses, columns, stitch; "tasks": {task: …}}.
 

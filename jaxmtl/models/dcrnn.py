@@ -3,7 +3,7 @@
 DCRNN (Zhou and Yu), Figure 1 and equation 7. Every position t of one sequence is
 X_0 + A_t (Algorithm 2); task i reads the window of positions i·I … i·I + L - 1
 (Algorithm 1), and a tower of its own turns what its recurrent net made of them into
-a logit. How that net works, and quickly, is told in `jaxmtl.models.crnn`.
+a logit. How that net works, and quickly, is told in `jaxmtl.layers.crnn`.
 
 The paper has no code and leaves open what overlapping windows share. Three readings:
 
@@ -23,15 +23,15 @@ import dataclasses
 import functools
 import operator
 from collections.abc import Sequence
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import unflatten_dict
 
 from jaxmtl.keys import named
-from jaxmtl.models import crnn
-from jaxmtl.models.layers import FeatureLayer, Tower, refuse_own_views
+from jaxmtl.layers import crnn
+from jaxmtl.layers.mlp import FeatureLayer, Tower, refuse_own_views
 from jaxmtl.types import Array, Features, Key, Model, Outputs, Params, Task
 
 Sharing = Literal["per_step_weights", "task_rnn", "one_rnn"]
@@ -68,7 +68,6 @@ class Dcrnn:
       tower: widths of each task's tower; may be empty: a head alone.
     """
 
-    name: ClassVar[str] = "dcrnn"
     length: int = 5
     interval: int = 2
     cell: Literal["lstm", "gru"] = "lstm"
@@ -137,7 +136,7 @@ def windows(tasks: int, length: int, interval: int) -> tuple[tuple[int, ...], in
     return tuple(i * interval for i in range(tasks)), (tasks - 1) * interval + length
 
 
-def dcrnn(tasks: Sequence[Task], options: Dcrnn, layer: FeatureLayer) -> Model:
+def dcrnn(options: Dcrnn, tasks: Sequence[Task], layer: FeatureLayer) -> Model:
     """The model. The order of `tasks` is that of their windows.
 
     Its net holds the crosses and `adaptation` [positions, D] as shared parts, a

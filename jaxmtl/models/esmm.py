@@ -16,8 +16,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import ClassVar
 
+from jaxmtl.layers.mlp import FeatureLayer, refuse_own_views
 from jaxmtl.models.hard_sharing import HardSharing, hard_sharing
-from jaxmtl.models.layers import FeatureLayer, refuse_own_views
 from jaxmtl.types import Features, Key, Model, Params, Task
 
 
@@ -29,14 +29,13 @@ class Esmm:
     them, and labels lie in [0, 1].
     """
 
-    name: ClassVar[str] = "esmm"
     spaces: ClassVar[str] = "product"
     hidden: tuple[int, ...] = (360, 200, 80)
 
 
-def esmm(tasks: Sequence[Task], options: Esmm, layer: FeatureLayer) -> Model:
+def esmm(options: Esmm, tasks: Sequence[Task], layer: FeatureLayer) -> Model:
     """The model; its net is {"shared": crosses, "tasks": {task: {mlp, head}}}."""
-    towers = hard_sharing(tasks, HardSharing(options.hidden), layer)
+    towers = hard_sharing(HardSharing(options.hidden), tasks, layer)
 
     def init(key: Key, features: Features) -> Params:
         refuse_own_views("ESMM", features)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxmtl.keys import named
-from jaxmtl.models.layers import MLP, FeatureLayer, refuse_own_views
+from jaxmtl.layers.mlp import MLP, FeatureLayer, refuse_own_views
 from jaxmtl.types import Features, Key, Model, Outputs, Params, Task
 
 
@@ -23,12 +22,11 @@ from jaxmtl.types import Features, Key, Model, Outputs, Params, Task
 class HardSharing:
     """Hyper-parameters: `hidden`, the widths of each task's MLP."""
 
-    name: ClassVar[str] = "hard_sharing"
     hidden: tuple[int, ...] = (512, 256, 128)
 
 
 def hard_sharing(
-    tasks: Sequence[Task], options: HardSharing, layer: FeatureLayer
+    options: HardSharing, tasks: Sequence[Task], layer: FeatureLayer
 ) -> Model:
     """The model; its net is {"shared": crosses, "tasks": {task: {mlp, head}}}."""
     mlp, head = MLP(options.hidden), nn.Dense(1)

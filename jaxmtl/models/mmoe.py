@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
 
 from jaxmtl.keys import named
-from jaxmtl.models.experts import Experts, Gate, check_experts
-from jaxmtl.models.layers import FeatureLayer, Tower, refuse_own_views
+from jaxmtl.layers.experts import Experts, Gate, check_experts
+from jaxmtl.layers.mlp import FeatureLayer, Tower, refuse_own_views
 from jaxmtl.types import Features, Key, Model, Outputs, Params, Task
 
 
@@ -29,7 +28,6 @@ class Mmoe:
         be empty: a head alone.
     """
 
-    name: ClassVar[str] = "mmoe"
     experts: int = 8
     expert_hidden: tuple[int, ...] = (128, 64)
     tower: tuple[int, ...] = (32,)
@@ -38,7 +36,7 @@ class Mmoe:
         check_experts(self.experts, self.expert_hidden)
 
 
-def mmoe(tasks: Sequence[Task], options: Mmoe, layer: FeatureLayer) -> Model:
+def mmoe(options: Mmoe, tasks: Sequence[Task], layer: FeatureLayer) -> Model:
     """The model; its net is {"shared": crosses, experts; "tasks": {task: …}}.
 
     A task's own part holds its gate, its tower's MLP and its head.

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
 
 from jaxmtl.keys import named
-from jaxmtl.models.experts import Experts, Gate, check_experts
-from jaxmtl.models.layers import FeatureLayer, Tower, refuse_own_views
+from jaxmtl.layers.experts import Experts, Gate, check_experts
+from jaxmtl.layers.mlp import FeatureLayer, Tower, refuse_own_views
 from jaxmtl.types import Features, Key, Model, Outputs, Params, Task
 
 
@@ -28,7 +27,6 @@ class Omoe:
       tower: widths of each task's tower; may be empty: a head alone.
     """
 
-    name: ClassVar[str] = "omoe"
     experts: int = 8
     expert_hidden: tuple[int, ...] = (128, 64)
     tower: tuple[int, ...] = (32,)
@@ -37,7 +35,7 @@ class Omoe:
         check_experts(self.experts, self.expert_hidden)
 
 
-def omoe(tasks: Sequence[Task], options: Omoe, layer: FeatureLayer) -> Model:
+def omoe(options: Omoe, tasks: Sequence[Task], layer: FeatureLayer) -> Model:
     """The model; its net is {"shared": crosses, experts, gate; "tasks": {task: …}}.
 
     A task's own part holds its tower's MLP and its head.

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxmtl.keys import named
-from jaxmtl.models.experts import Experts, Gate, check_experts
-from jaxmtl.models.layers import FeatureLayer, Tower, refuse_own_views
+from jaxmtl.layers.experts import Experts, Gate, check_experts
+from jaxmtl.layers.mlp import FeatureLayer, Tower, refuse_own_views
 from jaxmtl.types import Array, Features, Key, Model, Outputs, Params, Task
 
 SHARED = "shared"
@@ -39,7 +38,6 @@ class Ple:
       tower: widths of each task's tower; may be empty: a head alone.
     """
 
-    name: ClassVar[str] = "ple"
     levels: int = 2
     shared_experts: int = 2
     task_experts: int = 2
@@ -85,7 +83,7 @@ class Extraction(nn.Module):
         return mixtures
 
 
-def ple(tasks: Sequence[Task], options: Ple, layer: FeatureLayer) -> Model:
+def ple(options: Ple, tasks: Sequence[Task], layer: FeatureLayer) -> Model:
     """The model; its net is {"shared": crosses, levels; "tasks": {task: …}}.
 
     A level stands in `net["shared"]`, apart from what a task alone reads: its

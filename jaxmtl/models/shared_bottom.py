@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
 
 from jaxmtl.keys import named
-from jaxmtl.models.layers import MLP, FeatureLayer, Tower, refuse_own_views
+from jaxmtl.layers.mlp import MLP, FeatureLayer, Tower, refuse_own_views
 from jaxmtl.types import Features, Key, Model, Outputs, Params, Task
 
 
@@ -25,13 +24,12 @@ class SharedBottom:
       tower: widths of each task's tower; may be empty: a head alone.
     """
 
-    name: ClassVar[str] = "shared_bottom"
     hidden: tuple[int, ...] = (512, 256, 128)
     tower: tuple[int, ...] = (32,)
 
 
 def shared_bottom(
-    tasks: Sequence[Task], options: SharedBottom, layer: FeatureLayer
+    options: SharedBottom, tasks: Sequence[Task], layer: FeatureLayer
 ) -> Model:
     """The model; its net is {"shared": crosses, bottom; "tasks": {task: tower}}."""
     bottom, tower = MLP(options.hidden), Tower(options.tower)

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxmtl.keys import named
-from jaxmtl.models.layers import MLP, FeatureLayer
+from jaxmtl.layers.mlp import MLP, FeatureLayer
 from jaxmtl.types import Features, Key, Model, Outputs, Params, Task
 
 
@@ -27,12 +26,11 @@ from jaxmtl.types import Features, Key, Model, Outputs, Params, Task
 class SharedTrunk:
     """Hyper-parameters: `hidden`, the widths of the trunk."""
 
-    name: ClassVar[str] = "shared_trunk"
     hidden: tuple[int, ...] = (512, 256, 128)
 
 
 def shared_trunk(
-    tasks: Sequence[Task], options: SharedTrunk, layer: FeatureLayer
+    options: SharedTrunk, tasks: Sequence[Task], layer: FeatureLayer
 ) -> Model:
     """The model; its net is {"shared": crosses and trunk, "tasks": {task: …}}.
 
@@ -52,7 +50,7 @@ def shared_trunk(
         if cross and features.own:
             raise ValueError(
                 "an own view is crossed without parameters; set model.crossing.kind"
-                " to elementwise, inner or none, or model.own-dim to 0"
+                " to elementwise, inner or none, or model.own-dims to nothing"
             )
         vector = layer.apply(cross, features)
         shared = cross | trunk.init(named(key, "trunk"), vector)["params"]

@@ -24,15 +24,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmtl.data.encoding import Encoding
+from jaxmtl.layers.crossing import feature_layer
 from jaxmtl.models import SharedTrunk
-from jaxmtl.models.crossing import feature_layer
 from jaxmtl.serving import bundle, compact
 from jaxmtl.serving.bundle import Bundle
 from jaxmtl.serving.compact import Chain, Layer
 from jaxmtl.serving.scoring import PROGRAMS, SCHEMA, Kind, Program, read_net
 from jaxmtl.tables import embedding
 from jaxmtl.training import outputs
-from jaxmtl.training.setup import SHARED, Setup
+from jaxmtl.training.spec import SHARED, Setup
 from jaxmtl.training.train_state import Snapshot, features_like, features_of
 from jaxmtl.types import Array, Features, Mask, Params, Rows
 
@@ -102,7 +102,7 @@ def fields_read(setup: Setup, held: Bundle, task: str) -> np.ndarray:
     """bool [fields]: which shared embeddings a task's small chain depends on."""
     layer, shared = feature_layer(setup.crossing), held.net["shared"]
     depends = compact.dependence(
-        lambda features: layer.apply(shared, features), features_like(setup)
+        lambda features: layer.apply(shared, features), features_like(setup.spec.net)
     )
     chain = compact.compact(compact.layers_of(held.seen(task), task))
     # Beyond the shared vector stands the task's own view, of other tables.
@@ -131,12 +131,14 @@ def make_program(
       read: bool [fields], which shared embeddings are looked up.
     """
     make = {"net": _net_logits, "subnets": _subnet_logits, "chains": _chain_logits}
-    logits_of = outputs.in_precision(setup, make[kind](setup, tasks))
+    logits_of = outputs.in_precision(setup.spec.output, make[kind](setup, tasks))
 
     def one(tables, net, ids, numeric):
         features = look_up(setup, read, tables, ids[None], numeric[None])
         logits = logits_of(net, features)
-        found = outputs.predictions(setup, logits)
+        found = outputs.predictions(
+            setup.schema, setup.spec.output, setup.numbers, logits
+        )
         return {name: column[0] for name, column in found.items()}
 
     # A row at a time, mapped: layers ask for the length of their batch, and a batch
@@ -158,7 +160,7 @@ def look_up(setup: Setup, read: np.ndarray, tables, ids, numeric) -> Features:
         return none.at[:, kept].set(embedding.gather(rows, stacked[:, kept]))
 
     gathered = {stack: gather(stack) for stack in tables}
-    return features_of(setup, gathered, Rows(ids, numeric, {}, {}, {}))
+    return features_of(setup.spec.net, gathered, Rows(ids, numeric, {}, {}, {}))
 
 
 def _net_logits(setup: Setup, tasks: Sequence[str]):

@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
+from jaxmtl import discovery
 from jaxmtl.serving.bundle import Bundle
 from jaxmtl.serving.export import kind_of, make_program
 from jaxmtl.serving.scoring import read_net
-from jaxmtl.training.setup import Setup
+from jaxmtl.training.spec import Setup
 
 
 def find_converter() -> ModuleType:
@@ -75,7 +76,7 @@ def to_onnx(setup: Setup, held: Bundle, tasks: Sequence[str]) -> bytes:
         model = converter.to_onnx(
             jax.vmap(traced),
             inputs=[jax.ShapeDtypeStruct(("rows", *x.shape), x.dtype) for x in one],
-            model_name=setup.architecture.name,
+            model_name=discovery.name_of(setup.architecture),
             input_names=["ids", "numeric"],
             output_names=names,
         )

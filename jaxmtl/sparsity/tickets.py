@@ -8,12 +8,23 @@ start, how to train and how to prune.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from jaxmtl.sparsity import masks
-from jaxmtl.training.fit import Fit
-from jaxmtl.training.train_state import TrainState
 from jaxmtl.types import Mask, Params
+
+
+class Start(Protocol):
+    """Where a round's training starts, of which a search reads the net."""
+
+    net: Params
+
+
+class Result(Protocol):
+    """A finished training: its best snapshot, whose net is pruned, and epoch."""
+
+    best: Start
+    best_epoch: int
 
 
 class Round(NamedTuple):
@@ -44,9 +55,9 @@ class Ticket(NamedTuple):
 
 
 def find(
-    start: Callable[[int], TrainState],
-    train: Callable[[TrainState, Mask, int], Fit],
-    value_of: Callable[[Fit], float | None],
+    start: Callable[[int], Start],
+    train: Callable[[Start, Mask, int], Result],
+    value_of: Callable[[Result], float | None],
     prune: Callable[[Params, Mask, int], Mask],
     keeps: Sequence[int],
     dense: Mask | None = None,

@@ -1,10 +1,10 @@
 """Embedding tables whose step costs the batch and not the vocabulary.
 
 All vocabularies stand below each other in one stacked array, so the number of fields
-costs nothing. A row and what its optimiser (`jaxmtl.tables.row_optim`) remembers of it are one
-line of it: a step waits for memory at random places, and so there is one place an id
-and not one for each moment. A loss is differentiated with respect to the gathered rows;
-repeated ids are summed; only what the batch touched is written. A second stack of
+costs nothing. A row and what its optimiser (`jaxmtl.tables.row_optim`) remembers of it
+are one line of it: a step waits for memory at random places, and so there is one place
+an id and not one for each moment. A loss is differentiated with respect to the gathered
+rows; repeated ids are summed; only what the batch touched is written. A second stack of
 another width can hold one task's own view (LT4REC, multi-view).
 """
 

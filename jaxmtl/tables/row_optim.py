@@ -1,9 +1,10 @@
 """Optimisers of embedding rows, most of which a batch does not touch.
 
 In the spirit of optax, an optimiser is a few pure functions; but they see a block of
-rows, those of one batch (`jaxmtl.tables.embedding` gathers and scatters them), and never a
-table. Where a row without a gradient stays where it is (SGD, Adagrad), the result is
-that of the dense optimiser. Adam moves every row at every step, and comes in two forms:
+rows, those of one batch (`jaxmtl.tables.embedding` gathers and scatters them), and
+never a table. Where a row without a gradient stays where it is (SGD, Adagrad), the
+result is that of the dense optimiser. Adam moves every row at every step, and comes in
+two forms:
 
 - `lazy_adam`: a row's moments wait for its next gradient, and so does their bias
   correction, as if the steps between had not been.

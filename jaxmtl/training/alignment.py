@@ -13,19 +13,19 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxmtl import discovery
 from jaxmtl.sparsity import masks
 from jaxmtl.tables import embedding
 from jaxmtl.training import outputs
 from jaxmtl.training.feed import take
-from jaxmtl.training.setup import SHARED, Setup
+from jaxmtl.training.spec import Setup, TrainSpec
 from jaxmtl.training.train_state import features_of
-from jaxmtl.types import Array, Batch, Mask
+from jaxmtl.types import SHARED, Array, Batch, Mask, Schema
 
 EMBEDDINGS = "embeddings"
 """The region of the shared tables, which no mask prunes."""
 
 
-@functools.lru_cache(maxsize=16)
 def make_alignment(setup: Setup, pair: tuple[str, str]) -> Callable[..., dict]:
     """measure(snapshot, masks, regions, rows, index) -> region -> cosines.
 
@@ -53,21 +53,24 @@ def make_alignment(setup: Setup, pair: tuple[str, str]) -> Callable[..., dict]:
         raise ValueError(f"{sorted(unknown)} are not among the tasks {setup.tasks}")
     if setup.needs_funnel:
         raise ValueError(
-            f"{setup.architecture.name} learns a task through those before it: its"
-            " tasks have no gradient each; compare another architecture"
+            f"{discovery.name_of(setup.architecture)} learns a task through those"
+            " before it: its tasks have no gradient each; compare another architecture"
         )
+    return functools.partial(_make_measure(setup.spec, pair), setup.numbers)
 
-    apply = outputs.in_precision(setup, setup.model.apply)
 
-    def loss(name: str, seen, gathered, batch: Batch) -> Array:
-        features = features_of(setup, gathered, batch.rows)
-        raw = apply(seen, features).logits
-        logits = outputs.loss_logits(setup, {name: raw[name]})[name]
-        return outputs.mean_loss(setup, name, logits, batch)
+@functools.lru_cache(maxsize=16)
+def _make_measure(spec: TrainSpec, pair: tuple[str, str]) -> Callable[..., dict]:
+    net = spec.net
+    apply = outputs.in_precision(spec.output, net.model.apply)
 
-    def cosines(snapshot, task_masks, regions: dict[str, Mask], rows, index):
-        batch = outputs.with_joint(setup, take(rows, index))
-        stacked = embedding.stacked_ids(setup.schema, batch.rows.ids)
+    def loss(name: str, numbers, seen, gathered, batch: Batch) -> Array:
+        raw = apply(seen, features_of(net, gathered, batch.rows)).logits
+        return outputs.mean_loss(spec, numbers, name, raw[name], batch)
+
+    def cosines(numbers, snapshot, task_masks, regions: dict[str, Mask], rows, index):
+        batch = outputs.with_joint(spec, take(rows, index))
+        stacked = embedding.stacked_ids(net.schema, batch.rows.ids)
         gathered = {
             stack: embedding.gather(table, stacked)
             for stack, table in snapshot.tables.items()
@@ -75,17 +78,16 @@ def make_alignment(setup: Setup, pair: tuple[str, str]) -> Callable[..., dict]:
         nets, rows_moved = [], []
         for name in pair:
             seen = masks.apply(snapshot.net, task_masks[name])
-            slope = jax.grad(loss, argnums=(1, 2))(name, seen, gathered, batch)
+            slope = jax.grad(loss, argnums=(2, 3))(name, numbers, seen, gathered, batch)
             nets.append(slope[0])
-            rows_moved.append(_by_id(setup, stacked, slope[1][SHARED]))
+            rows_moved.append(_by_id(net.schema, stacked, slope[1][SHARED]))
         found = {name: _cosine(*_inside(nets, part)) for name, part in regions.items()}
         return found | {EMBEDDINGS: _cosine(*rows_moved)}
 
     @jax.jit
-    def measure(snapshot, task_masks, regions, rows, index):
-        return jax.lax.map(
-            lambda one: cosines(snapshot, task_masks, regions, rows, one), index
-        )
+    def measure(numbers, snapshot, task_masks, regions, rows, index):
+        one = lambda at: cosines(numbers, snapshot, task_masks, regions, rows, at)
+        return jax.lax.map(one, index)
 
     return measure
 
@@ -97,11 +99,11 @@ def _inside(nets: list, region: Mask) -> list:
     return [jax.tree.map(part, region, net, is_leaf=is_none) for net in nets]
 
 
-def _by_id(setup: Setup, stacked: Array, slopes: Array) -> Array:
+def _by_id(schema: Schema, stacked: Array, slopes: Array) -> Array:
     """Gradients of gathered rows, summed where they are of one row of the table."""
     ids, n = stacked.reshape(-1), stacked.size
     # A pool's gradient reaches padding too, which is no row.
-    is_row = ids < embedding.vocabulary_rows(setup.schema)
+    is_row = ids < embedding.vocabulary_rows(schema)
     slopes = jnp.where(is_row[:, None], slopes.reshape(n, -1), 0)
     _, places = jnp.unique(ids, return_inverse=True, size=n)
     return jnp.zeros_like(slopes).at[places].add(slopes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import shutil
 import threading
@@ -18,13 +17,13 @@ import orbax.checkpoint as ocp
 from jaxmtl.devices import distributed
 from jaxmtl.sparsity import masks
 from jaxmtl.tables import table_shards
-from jaxmtl.training.setup import Setup
+from jaxmtl.training.spec import Setup
 from jaxmtl.training.train_state import Snapshot, make_init, snapshot_of
 from jaxmtl.types import Mask
 
 _turn = threading.Lock()
-"""Of threads (`jaxmtl.devices.lanes`): Orbax numbers its operations in the whole process, and
-two at a time take each other's signals."""
+"""Of threads (`jaxmtl.devices.lanes`): Orbax numbers its operations in the whole
+process, and two at a time take each other's signals."""
 
 
 def save(folder: Path, snapshot: Snapshot, task_masks: dict[str, Mask | None]) -> str:
@@ -75,8 +74,7 @@ def restore(
       ValueError: the folder is missing, damaged, of another architecture or another
         checkpoint.
     """
-    plain = dataclasses.replace(setup, mesh=None)
-    state = jax.eval_shape(make_init(plain), jax.random.key(0))
+    state = jax.eval_shape(make_init(setup.on(None)), jax.random.key(0))
     snapshot = jax.eval_shape(snapshot_of, state)
     full = jax.eval_shape(
         lambda net: {task: masks.full(net, task) for task in setup.tasks}, state.net

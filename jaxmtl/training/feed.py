@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxmtl.data.batches.chunks import Orders, gather
 from jaxmtl.devices import sharding
-from jaxmtl.training.setup import Setup
+from jaxmtl.training.spec import Setup
 from jaxmtl.types import Array, Batch, Rows
 
 
@@ -22,7 +22,8 @@ def place(setup: Setup, rows: Rows, orders: Orders) -> dict[str, Batch]:
 
     Of the columns that are neither features nor labels only those that a program reads.
     """
-    by_duration = setup.conflict is not None and setup.conflict.threshold is None
+    conflict = setup.spec.loss.conflict
+    by_duration = conflict is not None and conflict.threshold is None
     extras = {"duration": rows.extras["duration"]} if by_duration else {}
     rows = rows._replace(extras=extras, groups={})
     if setup.mesh is None:

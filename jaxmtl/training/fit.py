@@ -28,7 +28,7 @@ from jaxmtl.spaces import with_joint
 from jaxmtl.training.feed import place
 from jaxmtl.training.guard import BadBatch, NonFiniteLoss, bad_steps
 from jaxmtl.training.inference import predict_all
-from jaxmtl.training.setup import Setup
+from jaxmtl.training.spec import Setup
 from jaxmtl.training.train import make_epoch
 from jaxmtl.training.train_state import Snapshot, TrainState, make_gates, snapshot_of
 from jaxmtl.types import Mask, Rows, Task

@@ -1,8 +1,7 @@
-"""Predictions as one compiled program, for the setups that share it."""
+"""Predictions as one compiled program, for the trainings that share it."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 
@@ -16,7 +15,7 @@ from jaxmtl.devices.lanes import SHARED as ROWS
 from jaxmtl.tables import embedding, table_shards
 from jaxmtl.training import outputs
 from jaxmtl.training.feed import place, take
-from jaxmtl.training.setup import Setup
+from jaxmtl.training.spec import NetSpec, Numbers, OutputSpec, Setup
 from jaxmtl.training.train_state import Snapshot, features_of
 from jaxmtl.types import Array, Mask, Rows
 
@@ -27,9 +26,9 @@ def make_predict(setup: Setup) -> Callable[..., dict[str, Array]]:
     Joint tasks too, as `outputs.predictions` names them. Rows are on the device or,
     as for a mesh, on the host; a mesh must divide the length of `index`.
     """
-    compiled = predict_program(setup)
-    program = lanes.Program(compiled.func, (OWN, OWN, OWN, ROWS, OWN))
-    program = functools.partial(program, *compiled.args)
+    compiled = predict_program(setup.spec.net, setup.spec.output)
+    program = lanes.Program(compiled, (OWN, OWN, OWN, ROWS, OWN))
+    program = functools.partial(program, _of_outputs(setup.numbers))
     mesh = setup.mesh
 
     def predict(snapshot, task_masks, rows, index):
@@ -41,40 +40,34 @@ def make_predict(setup: Setup) -> Callable[..., dict[str, Array]]:
     return predict
 
 
-def predict_program(setup: Setup) -> functools.partial:
-    """The compiled program of `make_predict`, with the setup's numbers put in.
-
-    Setups that differ in these, or in what only training depends on, share it.
-    """
-    conflict = setup.conflict
-    if conflict and not conflict.shifts(setup.schema.task(conflict.task)):
-        conflict = None
-    plain = dataclasses.replace(
-        setup,
-        conflict=conflict,
-        moving="gated",
-        summed=setup.summed and setup.needs_funnel,
-        tables="sgd",
-    )
-    return functools.partial(_make_predict(plain.structure()), plain.numbers())
+def _of_outputs(numbers: Numbers) -> Numbers:
+    """The numbers that predictions depend on: other losses share their programs."""
+    return Numbers({}, None, numbers.offsets)
 
 
 @functools.lru_cache(maxsize=64)
-def _make_predict(structure: Setup) -> Callable[..., dict[str, Array]]:
+def predict_program(net: NetSpec, output: OutputSpec) -> Callable[..., dict]:
+    """The compiled program of `make_predict`: (numbers, snapshot, masks, rows, index).
+
+    On a mesh, and for rows on the host, the last two are None and a batch.
+    """
+
     @jax.jit
     def predict(numbers, snapshot: Snapshot, task_masks, rows, index):
-        setup = structure.with_numbers(numbers)
-        mesh, batch = setup.mesh, index if rows is None else take(rows, index)
-        ids = embedding.stacked_ids(setup.schema, batch.rows.ids)
+        batch = index if rows is None else take(rows, index)
+        ids = embedding.stacked_ids(net.schema, batch.rows.ids)
         gathered = {
-            stack: table_shards.gather(mesh, part, ids.reshape(-1)).reshape(
+            stack: table_shards.gather(net.mesh, part, ids.reshape(-1)).reshape(
                 *ids.shape, -1
             )
             for stack, part in snapshot.tables.items()
         }
-        features = features_of(setup, gathered, batch.rows)
-        raw = outputs.forward(setup, snapshot.net, task_masks, features, setup.tasks)
-        return sharding.shown(mesh, outputs.predictions(setup, raw.logits))
+        features = features_of(net, gathered, batch.rows)
+        raw = outputs.forward(
+            net, output, snapshot.net, task_masks, features, net.tasks
+        )
+        found = outputs.predictions(net.schema, output, numbers, raw.logits)
+        return sharding.shown(net.mesh, found)
 
     return predict
 

@@ -17,15 +17,16 @@ import jax.numpy as jnp
 from jaxmtl import losses, spaces
 from jaxmtl.spaces import JOINT, is_nested, product_logit
 from jaxmtl.sparsity import masks
-from jaxmtl.training.setup import Setup
-from jaxmtl.types import Array, Batch, Features, Mask, Outputs, Params
+from jaxmtl.training.spec import NetSpec, Numbers, OutputSpec, TrainSpec
+from jaxmtl.types import Array, Batch, Features, Mask, Outputs, Params, Schema
 
 T = TypeVar("T")
 
 
 def forward(
-    setup: Setup,
-    net: Params,
+    net: NetSpec,
+    output: OutputSpec,
+    params: Params,
     task_masks: Mapping[str, Mask | None],
     features: Features,
     names: Sequence[str],
@@ -35,26 +36,26 @@ def forward(
     Without masks one pass through the net serves them all; with them there is one a
     task.
     """
-    apply = in_precision(setup, setup.model.apply)
-    if not setup.masked:
-        logits = apply(net, features).logits
+    apply = in_precision(output, net.model.apply)
+    if not net.masked:
+        logits = apply(params, features).logits
         return Outputs({name: logits[name] for name in names})
-    seen = {name: masks.apply(net, task_masks[name]) for name in names}
+    seen = {name: masks.apply(params, task_masks[name]) for name in names}
     return Outputs({n: apply(seen[n], features).logits[n] for n in names})
 
 
-def in_precision(setup: Setup, function: Callable[..., T]) -> Callable[..., T]:
-    """A function computed in the setup's precision, from float32 to float32.
+def in_precision(output: OutputSpec, function: Callable[..., T]) -> Callable[..., T]:
+    """A function computed in a precision, from float32 to float32.
 
     The one place where anything is cast: gradients come back through it in float32.
     """
 
     def compute(*args):
-        if setup.precision == "float32":
+        if output.precision == "float32":
             # Unasked, accelerators round a product's factors to bfloat16 or TF32.
             with jax.default_matmul_precision("float32"):
                 return function(*args)
-        return _cast(function(*_cast(args, setup.precision)), jnp.float32)
+        return _cast(function(*_cast(args, output.precision)), jnp.float32)
 
     return compute
 
@@ -65,72 +66,104 @@ def _cast(tree, dtype):
     return jax.tree.map(cast, tree)
 
 
-def calibrate(setup: Setup, logits: Mapping[str, Array]) -> dict[str, Array]:
+def calibrate(
+    schema: Schema, output: OutputSpec, numbers: Numbers, logits: Mapping[str, Array]
+) -> dict[str, Array]:
     """Log-odds from raw logits: without what the loss, or weights in it, did to them.
 
     The logit of a product needs none: its loss is taken on that of the joint event.
     """
-    found, names = {}, dict(setup.task_losses)
+    found, links = {}, dict(output.links)
     for name, logit in logits.items():
-        task = setup.schema.task(name)
-        if not setup.is_product(name):
-            logit = losses.odds_learned(names[name], logit) - _log_weight(setup, name)
-        if setup.conflict:
-            logit = logit + setup.conflict.offset(task)
-        found[name] = logit
+        if not output.is_product(schema.task(name)):
+            logit = losses.odds_learned(links.get(name, "log"), logit)
+        found[name] = logit - numbers.offsets[name]
     return found
 
 
-def loss_logits(setup: Setup, logits: Mapping[str, Array]) -> dict[str, Array]:
-    """Raw logits of the tasks in `setup.learned`: what the loss is taken on.
+def loss_logits(
+    spec: TrainSpec, numbers: Numbers, logits: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Raw logits of the tasks in `spec.learned`: what the loss is taken on.
 
     The logits of a product are formed from recalibrated ones, and shifted by the
     weight of its own positives, which the weighted loss then takes off again.
     """
-    if setup.spaces != "product":
+    if spec.output.spaces != "product":
         return dict(logits)
-    calibrated = calibrate(setup, logits)
-    return {
-        name: _joint(setup, calibrated, name) + _log_weight(setup, name)
-        if setup.is_product(name)
-        else logit
-        for name, logit in logits.items()
-    }
+    schema, weights = spec.net.schema, numbers.positive_weights
+    calibrated = calibrate(schema, spec.output, numbers, logits)
+
+    def learned(name: str) -> Array:
+        if not spec.output.is_product(schema.task(name)):
+            return logits[name]
+        shift = jnp.log(weights[name]) if name in weights else 0.0
+        return _joint(schema, calibrated, name) + shift
+
+    return {name: learned(name) for name in logits}
 
 
-def mean_loss(setup: Setup, name: str, logits: Array, batch: Batch) -> Array:
-    """The loss of a task in `setup.learned`, before its weight in the sum.
+def losses_of(
+    spec: TrainSpec, numbers: Numbers, logits: Mapping[str, Array], batch: Batch
+) -> tuple[dict[str, Array], Array]:
+    """Each task's mean loss, before its weight in the sum; and the model's own.
 
     Args:
-      setup: names the loss and its weights.
+      spec: names the losses.
+      numbers: their weights.
+      logits: task -> raw logits [batch].
+      batch: with the joint labels (`with_joint`).
+    """
+    own = jnp.zeros((), jnp.float32)
+    if aux_loss := spec.net.model.aux_loss:
+        calibrated = calibrate(spec.net.schema, spec.output, numbers, logits)
+        own = own + aux_loss(calibrated, batch.valid)
+    learned = loss_logits(spec, numbers, logits)
+    return {n: mean_loss(spec, numbers, n, x, batch) for n, x in learned.items()}, own
+
+
+def mean_loss(
+    spec: TrainSpec, numbers: Numbers, name: str, logits: Array, batch: Batch
+) -> Array:
+    """The loss of a task in `spec.learned`, before its weight in the sum.
+
+    Args:
+      spec: names the loss.
+      numbers: its weights.
       name: of the task.
       logits: of `loss_logits`, [batch].
       batch: with the joint labels (`with_joint`).
     """
-    weighted = setup.conflict and setup.conflict.task == name
+    conflict, weight = spec.loss.conflict, None
+    if conflict and conflict.task == name:
+        weight = conflict.row_weight(batch, numbers.conflict_factor)
     return losses.task_loss(
-        setup.learned[name],
+        spec.learned[name],
         logits,
         batch,
-        name=dict(setup.task_losses)[name],
-        weight=setup.conflict.row_weight(batch) if weighted else None,
-        positive=dict(setup.positive_weights).get(name, 1.0),
+        name=dict(spec.loss.names)[name],
+        weight=weight,
+        positive=numbers.positive_weights.get(name, 1.0),
     ).mean
 
 
-def with_joint(setup: Setup, batch: Batch) -> Batch:
+def with_joint(spec: TrainSpec, batch: Batch) -> Batch:
     """The batch with the labels of joint tasks, where any is learned."""
-    if setup.spaces == "own":
+    if spec.output.spaces == "own":
         return batch
-    labels = spaces.with_joint(setup.schema, batch.rows.labels)
+    labels = spaces.with_joint(spec.net.schema, batch.rows.labels)
     return Batch(batch.rows._replace(labels=labels), batch.valid)
 
 
-def predictions(setup: Setup, logits: Mapping[str, Array]) -> dict[str, Array]:
+def predictions(
+    schema: Schema, output: OutputSpec, numbers: Numbers, logits: Mapping[str, Array]
+) -> dict[str, Array]:
     """What is reported: a task's prediction in its space, and its joint one.
 
     Args:
-      setup: what the logits stand for.
+      schema: of the tasks.
+      output: what the logits stand for.
+      numbers: what weights in the loss did to them.
       logits: name -> raw logits [batch].
 
     Returns:
@@ -141,25 +174,25 @@ def predictions(setup: Setup, logits: Mapping[str, Array]) -> dict[str, Array]:
       the quotient of two predictions that were learned apart, clipped to the labels'
       range where the joint event comes out likelier than the one before it.
     """
-    calibrated, found = calibrate(setup, logits), {}
+    calibrated, found = calibrate(schema, output, numbers, logits), {}
     for name, logit in calibrated.items():
-        task = setup.schema.task(name)
+        task = schema.task(name)
         predicted = losses.predict(task, logit)
         if not is_nested(task):
             found[name] = predicted
-        elif setup.spaces == "impression":
+        elif output.spaces == "impression":
             found[JOINT + name] = predicted
-            if _tells_events(setup, logits, [task.space]):
+            if _tells_events(schema, logits, [task.space]):
                 above = jax.nn.sigmoid(calibrated[task.space])
                 inside = predicted / jnp.maximum(above, jnp.finfo(above.dtype).tiny)
                 found[name] = jnp.clip(inside, 0, task.high)
         else:
             found[name] = predicted
-            before = [t.name for t in setup.schema.funnel(name)[:-1]]
-            if not _tells_events(setup, logits, before):
+            before = [t.name for t in schema.funnel(name)[:-1]]
+            if not _tells_events(schema, logits, before):
                 continue
             if task.is_probability:
-                found[JOINT + name] = jax.nn.sigmoid(_joint(setup, calibrated, name))
+                found[JOINT + name] = jax.nn.sigmoid(_joint(schema, calibrated, name))
             else:
                 above = product_logit([calibrated[t] for t in before])
                 found[JOINT + name] = predicted * jax.nn.sigmoid(above)
@@ -167,20 +200,14 @@ def predictions(setup: Setup, logits: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _tells_events(
-    setup: Setup, logits: Mapping[str, Array], names: Sequence[str]
+    schema: Schema, logits: Mapping[str, Array], names: Sequence[str]
 ) -> bool:
     """Whether the chance of a positive label is known for each of some tasks.
 
     An expected watch ratio is no chance of any watching.
     """
-    return all(n in logits and setup.schema.task(n).kind == "binary" for n in names)
+    return all(n in logits and schema.task(n).kind == "binary" for n in names)
 
 
-def _joint(setup: Setup, calibrated: Mapping[str, Array], name: str) -> Array:
-    return product_logit([calibrated[t.name] for t in setup.schema.funnel(name)])
-
-
-def _log_weight(setup: Setup, name: str) -> Array | float:
-    """Of a task's positives: how far the weight shifts the odds that it learns."""
-    weights = dict(setup.positive_weights)
-    return jnp.log(weights[name]) if name in weights else 0.0
+def _joint(schema: Schema, calibrated: Mapping[str, Array], name: str) -> Array:
+    return product_logit([calibrated[t.name] for t in schema.funnel(name)])

@@ -8,7 +8,6 @@ whatever the mesh, so a training may go on with another number of devices.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 import threading
@@ -24,7 +23,7 @@ from jaxmtl import sealed
 from jaxmtl.devices import distributed
 from jaxmtl.tables import embedding, table_shards
 from jaxmtl.training.fit import EpochRecord, Progress
-from jaxmtl.training.setup import Setup
+from jaxmtl.training.spec import Setup
 from jaxmtl.training.train_state import make_init, snapshot_of
 
 KEPT = 2
@@ -166,8 +165,8 @@ class Folder:
             raise ValueError(f"{path}: {error}") from error
 
     def _unpack(self, arrays: Mapping[str, np.ndarray]) -> Progress:
-        mesh, plain = self._setup.mesh, dataclasses.replace(self._setup, mesh=None)
-        like = jax.eval_shape(make_init(plain), jax.random.key(0))
+        mesh = self._setup.mesh
+        like = jax.eval_shape(make_init(self._setup.on(None)), jax.random.key(0))
         try:
             about = json.loads(arrays["about"].tobytes())
             history = tuple(EpochRecord(**record) for record in about["history"])

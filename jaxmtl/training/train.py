@@ -1,167 +1,209 @@
 """Training as pure programs: a step, and an epoch in one scan.
 
-`Setup` holds all that a program depends on besides the shapes of its arguments;
-setups that are equal but for their numbers share one compiled program. Those, masks
-and gates are arguments: the rounds of a ticket search, all masks of an ablation and
-the learning rates that a tuner tries run through it unchanged.
+A spec (`jaxmtl.training.spec`) holds all that a program depends on besides the shapes
+of its arguments. Numbers, masks and gates are arguments, rates lie in the state: the
+rounds of a ticket search, all masks of an ablation and the learning rates that a tuner
+tries run through one program unchanged.
 
-On a mesh (`Setup.mesh`) the same step runs with its batch and its tables split over
-devices, the rest copied (`jaxmtl.devices.sharding`). Rows then stay on the host, from where
-each process takes the part of a batch that its own devices need.
+On a mesh (`NetSpec.mesh`) the same step runs with its batch and its tables split over
+devices, the rest copied (`jaxmtl.devices.sharding`). Rows then stay on the host, from
+where each process takes the part of a batch that its own devices need.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 
-from jaxmtl import optim
+from jaxmtl import discovery
 from jaxmtl.data.batches import EVERY
 from jaxmtl.devices import lanes, sharding
 from jaxmtl.devices.lanes import OWN
 from jaxmtl.devices.lanes import SHARED as ROWS
+from jaxmtl.optim import chain
 from jaxmtl.tables import embedding, table_shards
 from jaxmtl.training import guard, outputs
 from jaxmtl.training.feed import place, take
-from jaxmtl.training.setup import SHARED, Setup
-from jaxmtl.training.train_state import TrainState, features_of
+from jaxmtl.training.spec import SHARED, Numbers, Setup, TrainSpec
+from jaxmtl.training.train_state import (
+    OptState,
+    Rates,
+    TrainState,
+    features_of,
+    make_optimiser,
+)
 from jaxmtl.types import PADDING, Array, Batch
 
 
-def make_step(setup: Setup, kind: str) -> Callable[..., tuple]:
-    """The step of one kind: step(state, masks, gates, batch) -> (state, losses).
+def make_step(spec: TrainSpec, kind: str) -> Callable[..., tuple]:
+    """The step of a kind: step(state, numbers, masks, gates, batch) -> (state, losses).
 
     `masks` maps each task to its mask, `gates` is what this step may move.
     Losses are means over the rows that count. A batch without any moves nothing, nor
     does one whose losses or gradients are not finite: a loss says so (`guard`).
     """
-    names, learned = setup.kinds[kind], setup.learned
-    slot = kind if setup.moving == "per_task" else EVERY
-    differentiate = jax.value_and_grad(
-        _make_objective(setup, names), argnums=(0, 1), has_aux=True
-    )
+    names, how = spec.kinds[kind], spec.step
+    slot = kind if how.moving == "per_task" else EVERY
+    balancer, schedule = discovery.make(how.balancer), discovery.make(how.schedule)
 
-    def step(state: TrainState, task_masks, gates, batch: Batch):
-        batch = outputs.with_joint(setup, batch)
-        inside = {n: learned[n].inside(batch.rows.labels) & batch.valid for n in names}
-        inside[SHARED] = functools.reduce(jnp.logical_or, inside.values())
-        read = _read_tables(setup, state.tables, batch.rows.ids, inside)
+    def step(state: TrainState, numbers: Numbers, task_masks, gates, batch: Batch):
+        batch = outputs.with_joint(spec, batch)
+        counts = _rows_that_count(spec, names, batch)
+        rates = _scaled(state.opt.rates, schedule(state.opt.sound))
+        blocks = _read_tables(spec, state.tables, names, batch, counts, rates)
         gathered = {
-            s: part.block.rows.reshape(*batch.rows.ids.shape, -1)
-            for s, part in read.items()
+            stack: block.rows.reshape(*batch.rows.ids.shape, -1)
+            for stack, block in blocks.items()
         }
-        (_, means), (net_gradient, row_gradients) = differentiate(
-            state.net, gathered, task_masks, batch
+
+        def losses_of(net, gathered):
+            features = features_of(spec.net, gathered, batch.rows)
+            raw = outputs.forward(
+                spec.net, spec.output, net, task_masks, features, names
+            )
+            return outputs.losses_of(spec, numbers, raw.logits, batch)
+
+        (losses, own), pull_all = jax.vjp(losses_of, state.net, gathered)
+
+        def pull(weights, rest=1.0):
+            rest = jnp.full_like(own, rest)
+            if set(weights) == set(names):
+                return pull_all((weights, rest))
+            # Each task's pass through the net alone: a cotangent of zero would cost as
+            # much as another. XLA computes the forward passes but once.
+            some = lambda *at: _only(weights, *losses_of(*at))
+            return jax.vjp(some, state.net, gathered)[1]((weights, rest))
+
+        (net_gradient, row_gradients), balance, _ = balancer.combine(
+            losses,
+            pull,
+            state.balance,
+            masks={name: task_masks[name] for name in names},
+            counts={name: jnp.sum(counts[name]) for name in names},
+            step=state.step,
+            learning_rate=rates.learning_rate,
         )
         # Without any id, as with closed gates, a step moves nothing.
-        sound = guard.is_sound(means, (net_gradient, row_gradients))
-        means = guard.flagged(means, sound)
-        any_row = sound & jnp.any(inside[SHARED])
-        net, moments = optim.update(
-            setup.adam,
-            state.net,
-            state.moments[slot],
+        sound = guard.is_sound(losses, (net_gradient, row_gradients))
+        moves = sound & jnp.any(counts[SHARED])
+        gates = jax.tree.map(lambda gate: gate & moves, gates)
+        updates, moments = make_optimiser(how, gates).update(
             net_gradient,
-            jax.tree.map(lambda gate: gate & any_row, gates),
+            state.opt.slots[slot],
+            state.net,
+            gates=gates,
+            **rates._asdict(),
         )
-        state = TrainState(
-            state.step + 1,
-            state.tables
-            | _write_tables(setup, state.tables, read, row_gradients, sound),
-            net,
-            state.moments | {slot: moments},
+        net = chain.apply_updates(state.net, updates, gates)
+        if balancer.after is not None:
+            balance = balancer.after(balance, losses, losses_of(net, gathered)[0])
+        tables = _write_tables(
+            spec, state.tables, blocks, row_gradients, batch, counts, sound, rates
         )
-        return state, means
+        opt = OptState(
+            state.opt.rates,
+            state.opt.sound + moves,
+            state.opt.slots | {slot: moments},
+        )
+        kept = lambda new, old: jnp.where(moves, new, old)
+        balance = jax.tree.map(kept, balance, state.balance)
+        state = state._replace(
+            step=state.step + 1, tables=tables, net=net, opt=opt, balance=balance
+        )
+        return state, guard.flagged(losses, sound)
 
     return step
 
 
-def _make_objective(setup: Setup, names: Sequence[str]) -> Callable[..., tuple]:
-    """(net, gathered rows, masks, batch) -> (weighted sum of losses, each task's)."""
-    weights = dict(setup.task_weights)
-
-    def objective(net, gathered, task_masks, batch):
-        features, means = features_of(setup, gathered, batch.rows), {}
-        raw = outputs.forward(setup, net, task_masks, features, names)
-        total = 0.0
-        if aux_loss := setup.model.aux_loss:
-            total += aux_loss(outputs.calibrate(setup, raw.logits), batch.valid)
-        for name, logits in outputs.loss_logits(setup, raw.logits).items():
-            means[name] = outputs.mean_loss(setup, name, logits, batch)
-            total += weights.get(name, 1.0) * means[name]
-        return total, means
-
-    return objective
+def _only(names, losses: Mapping[str, Array], own: Array) -> tuple:
+    return {name: losses[name] for name in names}, own
 
 
-class _Read(NamedTuple):
-    """The places of a stack that a batch reads, and what stands there."""
+def _scaled(rates: Rates, factor: Array) -> Rates:
+    """Today's rates; a decoupled decay falls with the learning rate it multiplies."""
+    return rates._replace(
+        learning_rate=rates.learning_rate * factor,
+        table_learning_rate=rates.table_learning_rate * factor,
+    )
 
-    places: Array
-    block: embedding.Block
+
+def _rows_that_count(
+    spec: TrainSpec, names: tuple[str, ...], batch: Batch
+) -> dict[str, Array]:
+    """Stack -> bool [batch]: the rows that one of its losses counts."""
+    inside = {
+        name: spec.learned[name].inside(batch.rows.labels) & batch.valid
+        for name in names
+    }
+    return inside | {SHARED: functools.reduce(jnp.logical_or, inside.values())}
+
+
+def _ids(spec: TrainSpec, batch: Batch, counts: Array) -> Array:
+    """int32 [batch · slots]: places in a stack; nowhere for rows that no loss counts.
+
+    Such a row must not age the moments of its ids either.
+    """
+    ids = jnp.where(counts[:, None], batch.rows.ids, PADDING)
+    return embedding.stacked_ids(spec.net.schema, ids).reshape(-1)
 
 
 def _read_tables(
-    setup: Setup,
+    spec: TrainSpec,
     tables: Mapping[str, embedding.Table],
-    ids: Array,
-    inside: Mapping[str, Array],
-) -> dict[str, _Read]:
-    """Reads the stacks of the tasks at hand.
-
-    Args:
-      setup: of the training.
-      tables: stack -> table.
-      ids: int32 [batch, slots].
-      inside: stack -> bool [batch], rows that one of its losses counts.
-    """
-    # A row that no loss counts must not age the moments of its ids either.
-    places = {
-        stack: embedding.stacked_ids(
-            setup.schema, jnp.where(inside[stack][:, None], ids, PADDING)
-        ).reshape(-1)
-        for stack in tables
-        if stack in inside
-    }
-    read = functools.partial(table_shards.read, setup.mesh, setup.row_optimiser)
+    names: tuple[str, ...],
+    batch: Batch,
+    counts: Mapping[str, Array],
+    rates: Rates,
+) -> dict[str, embedding.Block]:
+    """Reads the stacks that the logits of the tasks at hand depend on."""
+    read = spec.net.model.stacks_read(tuple(tables), names)
+    ids = _ids(spec, batch, counts[SHARED])
     return {
-        stack: _Read(at, read(tables[stack], at, setup.table_rate))
-        for stack, at in places.items()
+        stack: table_shards.read(
+            spec.net.mesh,
+            spec.step.row_optimiser,
+            tables[stack],
+            ids,
+            rates.table_learning_rate,
+        )
+        for stack in read
     }
 
 
 def _write_tables(
-    setup: Setup,
+    spec: TrainSpec,
     tables: Mapping[str, embedding.Table],
-    read: Mapping[str, _Read],
+    blocks: Mapping[str, embedding.Block],
     gradients: Mapping[str, Array],
+    batch: Batch,
+    counts: Mapping[str, Array],
     sound: Array,
+    rates: Rates,
 ) -> dict[str, embedding.Table]:
-    """The stacks that were read, one step further; unmoved where `sound` is False."""
-    return {
-        stack: table_shards.update(
-            setup.mesh,
-            setup.row_optimiser,
+    """The tables, one step further: of the stacks that were read those that are
+    shared or a task's at hand; unmoved where `sound` is False."""
+    moved = {}
+    for stack in (stack for stack in blocks if stack in counts):
+        ids = _ids(spec, batch, counts[stack])
+        moved[stack] = table_shards.update(
+            spec.net.mesh,
+            spec.step.row_optimiser,
             tables[stack],
-            jnp.where(sound, places, embedding.NOWHERE),
-            block,
-            gradients[stack].reshape(block.rows.shape),
-            setup.table_rate,
+            jnp.where(sound, ids, embedding.NOWHERE),
+            blocks[stack],
+            gradients[stack].reshape(blocks[stack].rows.shape),
+            rates.table_learning_rate,
         )
-        for stack, (places, block) in read.items()
-    }
+    return dict(tables) | moved
 
 
-@functools.lru_cache(maxsize=64)
 def make_epoch(setup: Setup) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
     """epoch(state, masks, gates, rows, orders) -> (state, losses); donates state.
 
     Scans over the steps of an epoch; each takes one batch of every kind in turn.
-    Setups that differ in `Setup.numbers` alone share its program.
 
     Args of the returned function:
       state: donated, so copy what you keep.
@@ -176,10 +218,9 @@ def make_epoch(setup: Setup) -> Callable[..., tuple[TrainState, dict[str, Array]
       The state, all rows of its tables up to date, and task -> float32 [steps] mean
       losses.
     """
-    compiled = epoch_program(setup.structure())
     axes = (OWN, OWN, OWN, OWN, ROWS, OWN)
-    program = lanes.Program(compiled, axes, donated=(1,))
-    program = functools.partial(program, setup.numbers())
+    program = lanes.Program(epoch_program(setup.spec), axes, donated=(1,))
+    program = functools.partial(program, setup.numbers)
     mesh = setup.mesh
     if mesh is None:
         return program
@@ -193,7 +234,7 @@ def make_epoch(setup: Setup) -> Callable[..., tuple[TrainState, dict[str, Array]
 
 
 @functools.lru_cache(maxsize=64)
-def epoch_program(structure: Setup) -> Callable[..., tuple]:
+def epoch_program(spec: TrainSpec) -> Callable[..., tuple]:
     """The compiled program of `make_epoch`: (numbers, state, masks, gates, …).
 
     Rows and orders follow; on a mesh, None and the batches on its devices
@@ -202,25 +243,25 @@ def epoch_program(structure: Setup) -> Callable[..., tuple]:
 
     @functools.partial(jax.jit, donate_argnums=1)
     def epoch(numbers, state, task_masks, gates, rows, orders):
-        setup = structure.with_numbers(numbers)
-        steps = {kind: make_step(setup, kind) for kind in setup.kinds}
+        steps = {kind: make_step(spec, kind) for kind in spec.kinds}
 
         def body(state, order):
             means = {}
             for kind, step in steps.items():
                 batch = order[kind] if rows is None else take(rows, order[kind])
-                state, loss = step(state, task_masks, gates[kind], batch)
+                state, loss = step(state, numbers, task_masks, gates[kind], batch)
                 means |= loss
             return state, means
 
         state, means = jax.lax.scan(body, state, orders)
+        schedule = discovery.make(spec.step.schedule)
+        rate = _scaled(state.opt.rates, schedule(state.opt.sound)).table_learning_rate
+        mesh, optimiser = spec.net.mesh, spec.step.row_optimiser
         tables = {
-            stack: table_shards.settle(
-                setup.mesh, setup.row_optimiser, table, setup.table_rate
-            )
+            stack: table_shards.settle(mesh, optimiser, table, rate)
             for stack, table in state.tables.items()
         }
-        state = table_shards.constrain(setup.mesh, state._replace(tables=tables))
-        return state, sharding.shown(setup.mesh, means)
+        state = table_shards.constrain(mesh, state._replace(tables=tables))
+        return state, sharding.shown(mesh, means)
 
     return epoch

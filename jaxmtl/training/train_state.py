@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxmtl import optim
+from jaxmtl import discovery
+from jaxmtl.balancing.methods.fixed import Fixed
 from jaxmtl.data.batches import EVERY
 from jaxmtl.devices import sharding
 from jaxmtl.keys import named
+from jaxmtl.optim import chain
 from jaxmtl.sparsity import masks
 from jaxmtl.tables import embedding, table_shards
-from jaxmtl.training.setup import SHARED, Setup
+from jaxmtl.training.spec import SHARED, NetSpec, Setup, Start, StepSpec
 from jaxmtl.types import Array, Features, Key, Mask, Params, Rows
+
+
+class Rates(NamedTuple):
+    """The base rates of a training, float32 scalars; a schedule multiplies them."""
+
+    learning_rate: Array
+    table_learning_rate: Array
+    weight_decay: Array
+
+
+class OptState(NamedTuple):
+    """What the net's optimiser remembers.
+
+    Attributes:
+      rates: base rates.
+      sound: int32, the steps that moved something; what a schedule counts.
+      slots: slot (`all`, or a task's name if `per_task`) -> moments and counts.
+    """
+
+    rates: Rates
+    sound: Array
+    slots: dict[str, Any]
 
 
 class TrainState(NamedTuple):
@@ -27,13 +50,18 @@ class TrainState(NamedTuple):
       step: int32, steps taken.
       tables: stack (`shared` or a task's name) -> table.
       net: parameters.
-      moments: slot (`all`, or a task's name if `per_task`) -> moments.
+      opt: rates, moments and counts of the net's optimiser.
+      balance: of the balancer.
+      extra: name -> tree, what a mask finder or another hook between chunks keeps
+        (`jaxmtl.training.fit`); empty without one.
     """
 
     step: Array
     tables: dict[str, embedding.Table]
     net: Params
-    moments: dict[str, optim.Moments]
+    opt: OptState
+    balance: Any
+    extra: dict[str, Any]
 
 
 class Snapshot(NamedTuple):
@@ -43,32 +71,32 @@ class Snapshot(NamedTuple):
     net: Params
 
 
-def features_of(setup: Setup, gathered: Mapping[str, Array], rows: Rows) -> Features:
+def features_of(net: NetSpec, gathered: Mapping[str, Array], rows: Rows) -> Features:
     """Pools gathered embedding rows into what the model sees."""
     pooled = {
-        stack: embedding.pool(setup.schema, part, rows.ids)
+        stack: embedding.pool(net.schema, part, rows.ids)
         for stack, part in gathered.items()
     }
     shared = pooled.pop(SHARED)
     return Features(shared, pooled, rows.numeric)
 
 
-def features_like(setup: Setup, rows: int = 1) -> Features:
-    """Features of a setup's shapes, all zero."""
-    fields, numerics = len(setup.schema.fields), len(setup.schema.numeric)
-    own = {task: jnp.zeros((rows, fields, dim)) for task, dim in setup.own_dims}
-    shared = jnp.zeros((rows, fields, setup.dim))
+def features_like(net: NetSpec, rows: int = 1) -> Features:
+    """Features of a net's shapes, all zero."""
+    fields, numerics = len(net.schema.fields), len(net.schema.numeric)
+    own = {task: jnp.zeros((rows, fields, dim)) for task, dim in net.own_dims}
+    shared = jnp.zeros((rows, fields, net.dim))
     return Features(shared, own, jnp.zeros((rows, numerics)))
 
 
-def init_net(setup: Setup, key: Key) -> Params:
+def init_net(net: NetSpec, key: Key) -> Params:
     """The initial net; equal keys and architectures give equal nets."""
-    return setup.model.init(key, features_like(setup))
+    return net.model.init(key, features_like(net))
 
 
 def net_shapes(setup: Setup) -> Params:
-    """The shapes of `init_net`; nothing is drawn, and equal structures trace once."""
-    return _init_net.eval_shape(setup.structure(), jax.random.key(0))
+    """The shapes of `init_net`; nothing is drawn, and equal specs trace once."""
+    return _init_net.eval_shape(setup.spec.net, jax.random.key(0))
 
 
 _init_net = jax.jit(init_net, static_argnums=0)
@@ -77,7 +105,7 @@ _init_net = jax.jit(init_net, static_argnums=0)
 def make_gates(
     setup: Setup, net: Params, task_masks: Mapping[str, Mask]
 ) -> dict[str, Params]:
-    """Kind of step -> what it may move (see `Setup.moving`)."""
+    """Kind of step -> what it may move (see `StepSpec.moving`)."""
     gates = {
         kind: masks.gates(net, {name: task_masks[name] for name in names})
         for kind, names in setup.kinds.items()
@@ -87,49 +115,80 @@ def make_gates(
     return gates
 
 
-def dense_masks(setup: Setup, net: Params) -> dict[str, Mask | None]:
+def dense_masks(spec: NetSpec, net: Params) -> dict[str, Mask | None]:
     """Task -> the mask that keeps everything; None where there are no masks."""
-    return {n: masks.full(net, n) if setup.masked else None for n in setup.tasks}
+    return {n: masks.full(net, n) if spec.masked else None for n in spec.tasks}
+
+
+def make_optimiser(step: StepSpec, gates: Params):
+    """The net's optimiser, for gates of these shapes (`jaxmtl.optim.chain`)."""
+    counted = jax.tree.map(lambda gate: jnp.ndim(gate) > 0, gates)
+    return chain.make(discovery.make(step.optimiser), counted, clip=step.clip)
 
 
 def make_init(setup: Setup) -> Callable[[Key], TrainState]:
     """A compiled function from a key to the state training starts from."""
-    # What only gradients depend on is set to one value, so that rows share the program.
-    plain = dataclasses.replace(
-        setup.structure(), conflict=None, positive_weights=(), precision="float32"
-    )
-    return _make_init(plain)
+    spec = setup.spec
+    named_losses = () if spec.step.balancer == Fixed() else spec.loss.names
+    return functools.partial(_make_init(spec.net, spec.step, named_losses), setup.start)
 
 
 @functools.lru_cache(maxsize=64)
-def _make_init(setup: Setup) -> Callable[[Key], TrainState]:
+def _make_init(
+    net: NetSpec, step: StepSpec, named_losses: tuple[tuple[str, str], ...]
+) -> Callable[[Start, Key], TrainState]:
+    """`named_losses` are for balancers that weigh losses by their kind."""
     # It runs once: on a CPU, compiling random draws well takes far longer than they do.
     quick = {"xla_backend_optimization_level": 0}
     options = quick if jax.default_backend() == "cpu" else None
+    kinds = {EVERY: net.tasks} if step.summed else {t: (t,) for t in net.tasks}
 
     @functools.partial(jax.jit, compiler_options=options)
-    def init(key: Key) -> TrainState:
-        dims = {SHARED: setup.dim, **dict(setup.own_dims)}
-        size = sharding.padded(embedding.vocabulary_rows(setup.schema), setup.mesh)
+    def init(start: Start, key: Key) -> TrainState:
+        start = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), start)
+        dims = {SHARED: net.dim, **dict(net.own_dims)}
+        size = sharding.padded(embedding.vocabulary_rows(net.schema), net.mesh)
         tables = {
             stack: embedding.init(
                 named(key, "table", stack),
-                setup.schema,
+                net.schema,
                 dim,
-                setup.init_scale,
-                setup.row_optimiser,
+                start.init_scale,
+                step.row_optimiser,
                 size,
             )
             for stack, dim in dims.items()
         }
-        net = init_net(setup, key)
-        gates = make_gates(setup, net, dense_masks(setup, net))
-        if setup.moving == "per_task":
-            moments = {kind: optim.init(net, gate) for kind, gate in gates.items()}
-        else:
-            moments = {EVERY: optim.init(net, next(iter(gates.values())))}
-        state = TrainState(jnp.zeros((), jnp.int32), tables, net, moments)
-        return table_shards.constrain(setup.mesh, state)
+        params = init_net(net, key)
+        dense = dense_masks(net, params)
+        gates = {
+            kind: masks.gates(params, {name: dense[name] for name in names})
+            for kind, names in kinds.items()
+        }
+        slots = list(gates) if step.moving == "per_task" else [EVERY]
+        any_gates = next(iter(gates.values()))  # of one shape, whichever are closed
+        optimiser = make_optimiser(step, any_gates)
+        rates = Rates(
+            start.learning_rate, start.table_learning_rate, start.weight_decay
+        )
+        balancer = discovery.make(step.balancer)
+        state = TrainState(
+            step=jnp.zeros((), jnp.int32),
+            tables=tables,
+            net=params,
+            opt=OptState(
+                rates,
+                jnp.zeros((), jnp.int32),
+                {slot: optimiser.init(params) for slot in slots},
+            ),
+            balance=balancer.init(
+                dict.fromkeys(net.tasks, "log") | dict(named_losses),
+                jax.random.key_data(named(key, "balance")),  # arrays can be saved
+                start.task_weights,
+            ),
+            extra={},
+        )
+        return table_shards.constrain(net.mesh, state)
 
     return init
 

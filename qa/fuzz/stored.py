@@ -22,14 +22,12 @@ from jaxmtl.data import store
 from jaxmtl.data.encoding import Encoding, Scale
 from jaxmtl.data.sources import criteo_uplift
 from jaxmtl.data.store.checks import check_rows
-from jaxmtl.models.crossing import Crossing
+from jaxmtl.layers.crossing import Crossing
 from jaxmtl.models.shared_trunk import SharedTrunk
-from jaxmtl.optim import Adam
 from jaxmtl.serving import bundle, export, scoring
 from jaxmtl.sparsity import masks
-from jaxmtl.training import checkpoint, resume
+from jaxmtl.training import checkpoint, resume, spec
 from jaxmtl.training.fit import EpochRecord, Progress
-from jaxmtl.training.setup import Setup
 from jaxmtl.training.train_state import Snapshot, TrainState, make_init, snapshot_of
 from jaxmtl.types import Field, Schema, Task, Vocabulary
 from qa.fuzz.logs import write_criteo
@@ -46,14 +44,14 @@ SCHEMA = Schema(
     item="item",
     numeric=("hour",),
 )
-SETUP = Setup(
+SETUP = spec.make_setup(
     schema=SCHEMA,
     tasks=("click", "order"),
     architecture=SharedTrunk((4, 3)),
     crossing=Crossing("none"),
     dim=2,
-    adam=Adam(0.01),
-    task_losses=(("click", "log"), ("order", "log")),
+    learning_rate=0.01,
+    task_losses={"click": "log", "order": "log"},
 )
 ENCODING = Encoding(
     SCHEMA,

@@ -16,7 +16,7 @@ from jaxmtl.data.sources import own_log
 from jaxmtl.data.sources.own_log.encoding import read_encoding
 from jaxmtl.types import PADDING, UNKNOWN
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "own_log"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "own_log"
 
 
 @pytest.fixture(scope="module")

@@ -1,38 +1,13 @@
 """The authors' sample: every feature, the split by time, and bad records."""
 
-import gzip
-
 import jax
 import numpy as np
 import pytest
-from test_tfrecord import make_example, make_record
+from sample_log import START, make_impression, write
 
 from jaxmtl.data.sources import lt4rec_sample
 from jaxmtl.data.store.checks import check_rows
 from jaxmtl.types import PADDING, UNKNOWN
-
-START = 1_602_430_000
-
-
-def make_impression(second: int = START, **changes) -> dict[str, list]:
-    """A record as in the authors' file; `changes` replace features by name."""
-    example = {
-        f"FEA_{f.name.upper()}": [f"{f.vocabulary}-1".encode()]
-        for f in lt4rec_sample.FIELDS
-    }
-    example |= {
-        "FEA_DURATION": [b"60"],
-        "label": [1],
-        "cvrlabel": [0.5],
-        "pctr": [b"0.2"],
-        "seqnum": [f"ab12@{second}123@7".encode()],
-    }
-    return example | changes
-
-
-def write(path, examples) -> None:
-    records = b"".join(make_record(make_example(example)) for example in examples)
-    path.write_bytes(gzip.compress(records))
 
 
 def read(tmp_path, examples):

@@ -23,7 +23,7 @@ from jaxmtl.data.sources import own_log
 from jaxmtl.data.store.checks import check_rows
 from jaxmtl.types import PADDING, UNKNOWN, Rows
 
-EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "own_log"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "own_log"
 SCHEMA = """
 name = "shop"
 user = "user_id"

@@ -1,34 +1,14 @@
 """TFRecord files: every damage is found and named."""
 
 import gzip
-import struct
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sample_log import make_example, make_record
 from tensorboardX.record_writer import RecordWriter
-from tensorflow_datasets.proto import tf_example_pb2
 
 from jaxmtl.data.reading.tfrecord import masked_crc32c, read_examples
-
-
-def make_example(features: dict[str, list]) -> bytes:
-    example = tf_example_pb2.Example()
-    for name, values in features.items():
-        feature = example.features.feature[name]
-        if not values:
-            feature.SetInParent()
-            continue
-        kind = {bytes: "bytes_list", float: "float_list", int: "int64_list"}
-        getattr(feature, kind[type(values[0])]).value.extend(values)
-    return example.SerializeToString(deterministic=True)
-
-
-def make_record(payload: bytes) -> bytes:
-    header = struct.pack("<Q", len(payload))
-    sums = (struct.pack("<I", masked_crc32c(data)) for data in (header, payload))
-    return header + next(sums) + payload + next(sums)
-
 
 EXAMPLES = [
     {"word": [b"x", b"\xff"], "number": [-3, 2**40], "share": [0.5, 0.25], "none": []},

@@ -17,7 +17,7 @@ from conftest import make_rows, make_setup
 from jaxmtl.data.batches import Plan
 from jaxmtl.devices import distributed, sharding
 from jaxmtl.models import Dcrnn
-from jaxmtl.optim import Adam
+from jaxmtl.optim.directions.adam import Adam
 from jaxmtl.sparsity import masks
 from jaxmtl.tables import embedding, table_shards
 from jaxmtl.training import checkpoint
@@ -40,13 +40,13 @@ SCHEMA = dataclasses.replace(
 )
 TABLE_ROWS = 1060
 """Which 8 does not divide."""
-ADAM = Adam(0.02, eps=1e-5)
+ADAM = Adam(eps=1e-5)
 """Its steps do not blow the rounding noise of a gradient near 0 up to full length."""
-LT4REC = make_setup(schema=SCHEMA, adam=ADAM)
+LT4REC = make_setup(schema=SCHEMA, optimiser=ADAM)
 """LT4REC's s-weight: alternating tasks, each by its mask."""
 DCRNN = make_setup(
     schema=SCHEMA,
-    adam=ADAM,
+    optimiser=ADAM,
     architecture=Dcrnn(length=2, interval=1, hidden=3, bidirectional=False, tower=(3,)),
     masked=False,
     summed=True,
@@ -55,7 +55,7 @@ DCRNN = make_setup(
 
 
 def on_mesh(setup, devices):
-    return dataclasses.replace(setup, mesh=sharding.make_mesh(devices))
+    return setup.on(sharding.make_mesh(devices))
 
 
 def world(setup, steps):
@@ -89,7 +89,7 @@ def arrays(setup, state, losses):
 
 def start(setup):
     """The initial state of one device on those of the setup: compiled but once."""
-    state = make_init(dataclasses.replace(setup, mesh=None))(jax.random.key(SEED))
+    state = make_init(setup.on(None))(jax.random.key(SEED))
     return table_shards.placed(setup.mesh, jax.device_get(state))
 
 
@@ -117,8 +117,8 @@ def write(path, found):
 def shapes(setup):
     """The shapes of all arrays in the compiled epoch of one device of the mesh."""
     plan, rows, task_masks, gates = world(setup, 10)
-    program = epoch_program(setup.structure()).lower(
-        setup.numbers(),
+    program = epoch_program(setup.spec).lower(
+        setup.numbers,
         start(setup),
         *sharding.copy_to_all(setup.mesh, (task_masks, gates)),
         None,

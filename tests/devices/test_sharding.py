@@ -23,6 +23,7 @@ from mesh_training import TABLE_ROWS
 from experiments import run
 from experiments.benchmarks import scaling
 from experiments.running import hosts
+from experiments.settings.config import MeshConfig
 from jaxmtl.data.batches import Plan
 from jaxmtl.devices import distributed, sharding
 from jaxmtl.tables import table_shards
@@ -39,7 +40,7 @@ def begin(devices: int, *arguments: object) -> subprocess.Popen:
     environment = os.environ | {
         "XLA_FLAGS": f"{ours} --xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]),
+        "PYTHONPATH": os.pathsep.join(map(str, HERE.parents[:2])),
     }
     command = [sys.executable, HERE / "mesh_training.py", *map(str, arguments)]
     pipe = subprocess.PIPE
@@ -192,8 +193,8 @@ def test_start_with_half_the_flags_is_refused(given_, says):
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        (hosts.MeshConfig(processes=2), "--mesh.devices 0"),
-        (hosts.MeshConfig(0, cluster=True, coordinator="host:1"), "one of them"),
+        (MeshConfig(processes=2), "--mesh.devices 0"),
+        (MeshConfig(0, cluster=True, coordinator="host:1"), "one of them"),
     ],
 )
 def test_flags_of_a_run_that_contradict_each_other_are_refused(config, says):

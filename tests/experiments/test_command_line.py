@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_experiments import TINY
-from test_lt4rec_sample import START, make_impression, write
+from sample_log import START, make_impression, write
+from tiny import TINY
 
 import experiments.lt4rec
 from experiments import run
 from experiments.running import joint, ticket_cache
 from experiments.running.workdir import read_arrays, write_arrays
-from experiments.settings import ablation
+from experiments.settings import listing
 
 pytestmark = pytest.mark.end_to_end
 
@@ -54,7 +54,7 @@ def forbid_training(monkeypatch):
 def test_the_list_has_one_line_for_everything_there_is(capsys):
     assert run.main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(ablation.names())
+    assert [line.split()[0] for line in lines] == list(listing.names())
     assert all(len(line.split(maxsplit=1)[1]) > 10 for line in lines)
 
 

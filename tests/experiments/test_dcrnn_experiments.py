@@ -20,7 +20,8 @@ from conftest import assert_same_bits
 import experiments
 from experiments import run
 from experiments.analysis import study, sweeps, tables
-from experiments.analysis.report import RowResult, results
+from experiments.analysis.report import results
+from experiments.analysis.table import RowResult
 from experiments.dcrnn import (
     aitm,
     ali_ccp_bilstm,
@@ -46,7 +47,7 @@ from experiments.dcrnn import (
 from experiments.dcrnn import study as every_table
 from experiments.lt4rec import s_weight
 from experiments.running import joint, ticket_cache
-from experiments.settings import ablation, views
+from experiments.settings import ablation, listing, views
 from experiments.settings.config import Config
 from experiments.settings.layout import DCRNN
 from experiments.settings.setup import check_trainable, make_setup, task_names
@@ -84,7 +85,7 @@ DCRNN+BiLSTM+Ada  0.6076 0.6064  0.6641 0.6634
 """Row, AUC of click (best, mean) and of conversion (best, mean)."""
 TABLE_3 = {"MMoE": 5_786_388, "DCRNN+BiLSTM+Ada": 1_424_452}
 
-NAMES = [name for name in ablation.names() if name.startswith("dcrnn.")]
+NAMES = [name for name in listing.names() if name.startswith("dcrnn.")]
 ROWS = [name for name in NAMES if hasattr(ablation.load(name), "ROW")]
 
 
@@ -122,7 +123,7 @@ def test_every_row_has_the_papers_numbers_or_none():
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_rows_first_line_names_it_and_holds_the_papers_numbers(name):
-    line, row = ablation.names()[name], ablation.load(name).ROW
+    line, row = listing.names()[name], ablation.load(name).ROW
     if not row.paper:
         kinds = ("Control of Table", "Open choice of the DCRNN:", "Cross networks at")
         assert line.startswith(kinds) or "× LT4REC:" in line
@@ -600,7 +601,7 @@ def test_a_warm_start_that_cannot_be_is_refused(
         ("dcrnn.esmm", "--training.binary-loss focal", "set training.binary-loss to"),
         ("dcrnn.mmoe", "--training.positive-weight 0", "positive-weight is 0"),
         ("dcrnn.mmoe", "--data.view.categorical-noise 2", "categorical-noise is 2"),
-        ("dcrnn.mmoe", "--model.own-dim 2", "no own views"),
+        ("dcrnn.mmoe", "--model.own-dims cvr 2", "no own views"),
         ("dcrnn.bilstm", "--model.dcrnn.interval 2", "interval 2 is not within 0"),
     ],
 )

@@ -8,28 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import make_rows, make_schema, run_quietly
+from tiny import ONCE, TINY
 
 from experiments import run
 from experiments.lt4rec import s_weight_gradientconflict, table2
 from experiments.running import joint, ticket_cache
-from experiments.settings import ablation, setup, sources
+from experiments.settings import ablation, listing, setup, sources
 from jaxmtl.data.log import Log
 from jaxmtl.data.sources.complete_journey.tables import find_data
 from jaxmtl.data.store import prepare
 
 pytestmark = pytest.mark.end_to_end
 
-FEED = "--data.feed.users 60 --data.feed.videos 60 --data.feed.impressions 3000"
-NET = "--model.hidden 16 8 --model.embedding-dim 4 --model.init-scale 0.05"
-TRAINING = "--training.batch-size 256 --training.epochs 2 --pruning.rounds 2"
-RIVALS = (
-    "--model.dcrnn.length 2 --model.dcrnn.interval 1 --model.dcrnn.hidden 4"
-    " --model.mmoe.experts 2 --model.mmoe.expert-hidden 8 4"
-    " --model.ple.shared-experts 1 --model.ple.task-experts 1"
-    " --model.ple.expert-hidden 8 4"
-)
-TINY = f"{FEED} --data.feed.days 4 {NET} {RIVALS} {TRAINING} --no-report".split()
-ONCE = "--training.epochs 1 --pruning.rounds 1 --pruning.epochs 1"
 STEPS = 6  # of such an epoch: 1,500 training rows
 MAIN = {"ctr": {"ctr.auc"}, "cvr": {"cvr.mse"}, "pair": {"ctr.auc", "cvr.mse"}}
 PAPER = {
@@ -45,7 +35,7 @@ PAPER = {
     "s-weight-tuning": {"cvr.mse": 0.13171, "ctr.auc": 0.78689},
 }
 """LT4REC, Table 2, typed from the paper."""
-ROWS = [name for name in ablation.names() if hasattr(ablation.load(name), "ROW")]
+ROWS = [name for name in listing.names() if hasattr(ablation.load(name), "ROW")]
 LT4REC_ROWS = [name for name in ROWS if name.startswith("lt4rec.")]
 TABLE_2 = [module.__name__.removeprefix("experiments.") for module in table2.ROWS]
 
@@ -120,7 +110,7 @@ def test_every_row_of_the_papers_table_is_there_with_the_papers_numbers():
 
 @pytest.mark.parametrize("name", LT4REC_ROWS)
 def test_an_ablations_first_line_names_its_row_and_the_papers_numbers(name):
-    line, row = ablation.names()[name], ablation.load(name).ROW
+    line, row = listing.names()[name], ablation.load(name).ROW
     if row.paper:
         assert line.startswith("Table 2,") and f"`{row.name}`" in line
         assert all(f"{number:.5f}" in line for number in row.paper.values())

@@ -10,7 +10,7 @@ from scipy import stats
 
 from experiments import run
 from experiments.analysis.figures import online_figures
-from experiments.analysis.report import RowResult
+from experiments.analysis.table import RowResult
 from experiments.lt4rec import hard_sharing, online, table2
 from experiments.online import online_statistics, online_text
 from experiments.online.feed_sessions import Exponents

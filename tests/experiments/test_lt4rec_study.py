@@ -340,7 +340,7 @@ def test_a_sweeps_points_are_what_they_say(module, values, monkeypatch, tmp_path
         assert [point.x for point in points] == list(getattr(module, values))
     configs = [p.ablation.config for points in asked.values() for p in points]
     read = {
-        "WIDTHS": lambda c: c.model.own_dim,
+        "WIDTHS": lambda c: dict(c.model.own_dims)["cvr"],
         "FACTORS": lambda c: c.model.hidden[0] / 16,
         "DENSITIES": lambda c: c.pruning.final_density,
         "WEIGHTS": lambda c: c.training.cvr_weight,

@@ -14,7 +14,7 @@ import pytest
 from conftest import make_rows, make_schema, run_quietly
 
 from experiments import export, run
-from experiments.analysis import rendering
+from experiments.analysis.report import rendering
 from experiments.lt4rec import questions, table1
 from experiments.running import workdir
 from experiments.settings import ablation, sources

@@ -21,7 +21,7 @@ from jaxmtl.serving import bundle, sparse
 
 pytestmark = pytest.mark.end_to_end
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "own_log"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "own_log"
 FEED = "--data.feed.users 60 --data.feed.videos 60 --data.feed.impressions 3000"
 ONCE = "--training.epochs 1 --pruning.rounds 1 --pruning.epochs 1"
 NET = "--model.embedding-dim 2 --model.hidden 6 4 --training.batch-size 512"

@@ -17,8 +17,8 @@ from oracles import (
 )
 
 from jaxmtl import models
+from jaxmtl.layers.crossing import Crossing
 from jaxmtl.models.aitm import Transfer
-from jaxmtl.models.crossing import Crossing
 from jaxmtl.types import Task
 
 BRANCHING = (

@@ -8,7 +8,7 @@ from conftest import assert_close, assert_same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxmtl.models.crnn import CELLS, crnn_layer, init_cell, run
+from jaxmtl.layers.crnn import CELLS, crnn_layer, init_cell, run
 from jaxmtl.types import Features
 
 KINDS = tuple(CELLS)

@@ -8,7 +8,7 @@ from conftest import assert_close, assert_same_bits
 from oracles import FUNNEL, dense, draw_features, draw_like, flattened, float64
 
 from jaxmtl import models
-from jaxmtl.models.crossing import Crossing
+from jaxmtl.layers.crossing import Crossing
 
 LAYERS = ("layer00", "layer01")
 

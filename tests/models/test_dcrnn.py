@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_crnn import run_oracle
 
+from jaxmtl.layers.mlp import FeatureLayer
 from jaxmtl.models.dcrnn import Dcrnn, dcrnn, windows
-from jaxmtl.models.layers import FeatureLayer
 from jaxmtl.sparsity import masks
 from jaxmtl.types import Features, Task
 
@@ -34,7 +34,7 @@ def draw_features():
 
 
 def make_model(options, tasks=2):
-    return dcrnn([Task(name) for name in NAMES[:tasks]], options, FLAT)
+    return dcrnn(options, [Task(name) for name in NAMES[:tasks]], FLAT)
 
 
 def make(tasks=2, **changes):

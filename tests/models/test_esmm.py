@@ -5,7 +5,7 @@ from conftest import assert_close, assert_same_bits
 from oracles import FUNNEL, draw_features, draw_like, flattened, float64, sigmoid, tower
 
 from jaxmtl import models
-from jaxmtl.models.crossing import Crossing
+from jaxmtl.layers.crossing import Crossing
 from jaxmtl.spaces import product_logit
 
 

@@ -19,8 +19,8 @@ from oracles import (
 )
 
 from jaxmtl import models
-from jaxmtl.models.crossing import Crossing
-from jaxmtl.models.experts import Experts, Gate
+from jaxmtl.layers.crossing import Crossing
+from jaxmtl.layers.experts import Experts, Gate
 
 NAMES = [task.name for task in FUNNEL]
 HIDDEN = (5, 3)

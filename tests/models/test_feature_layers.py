@@ -18,8 +18,8 @@ from oracles import (
     float64,
 )
 
-from jaxmtl.models.cin import cin
-from jaxmtl.models.dcn import dcn
+from jaxmtl.layers.cin import cin
+from jaxmtl.layers.dcn import dcn
 from jaxmtl.types import Features
 
 WIDTH, MAPS = FIELDS * DIM + NUMERICS, 2

@@ -7,7 +7,7 @@ import pytest
 from conftest import assert_close, assert_same_bits
 
 from jaxmtl import models
-from jaxmtl.models.crossing import Crossing, crossed
+from jaxmtl.layers.crossing import Crossing, crossed
 from jaxmtl.types import Features, Task
 
 TASKS, HIDDEN = ("click", "watch"), (5, 3)

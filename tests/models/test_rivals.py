@@ -7,7 +7,7 @@ from conftest import assert_close, assert_same_bits
 from oracles import BATCH, FUNNEL, draw_features, draw_like
 
 from jaxmtl import models
-from jaxmtl.models.crossing import Crossing
+from jaxmtl.layers.crossing import Crossing
 from jaxmtl.sparsity.masks import path_name
 
 RIVALS = {

@@ -12,6 +12,7 @@ import pytest
 from conftest import assert_same_bits, make_setup
 from hypothesis import given, settings
 
+from jaxmtl import discovery
 from jaxmtl.models import Dcrnn, Esmm, SharedBottom
 from jaxmtl.serving import bundle
 from jaxmtl.serving.bundle import Bundle, DamagedBundle
@@ -106,7 +107,7 @@ def test_masks_of_any_density_come_back(tmp_path_factory, seed, one, other):
         Esmm((4,)),
         Dcrnn(length=2, interval=1, hidden=2, tower=()),
     ],
-    ids=lambda a: a.name,
+    ids=discovery.name_of,
 )
 def test_a_net_without_masks_comes_back_whole(tmp_path, architecture):
     setup = make_setup(

@@ -10,7 +10,7 @@ import pytest
 from conftest import make_setup
 from hypothesis import given, settings
 
-from jaxmtl.models.crossing import Crossing, feature_layer
+from jaxmtl.layers.crossing import Crossing, feature_layer
 from jaxmtl.serving import compact
 from jaxmtl.serving.compact import Chain, Layer
 from jaxmtl.sparsity import masks, pruning

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from jaxmtl import models
-from jaxmtl.models.crossing import Crossing
+from jaxmtl.layers.crossing import Crossing
 from jaxmtl.sparsity import masks
 from jaxmtl.types import Features, Task
 

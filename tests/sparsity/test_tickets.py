@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import assert_same_bits, make_rows, make_setup
+from trainings import forward, step_of
 
 from jaxmtl.data.batches import Plan
+from jaxmtl.layers.crossing import Crossing
 from jaxmtl.models import Dcrnn, Mmoe, SharedTrunk
-from jaxmtl.models.crossing import Crossing
 from jaxmtl.sparsity import masks, pruning, tickets
-from jaxmtl.training import outputs, train, train_state
+from jaxmtl.training import train_state
 from jaxmtl.training.fit import Fit, fit
 from jaxmtl.training.train_state import Snapshot, TrainState
 from jaxmtl.types import Batch, Features, Field, Rows, Schema, Task, Vocabulary
@@ -341,7 +342,7 @@ def test_tickets_of_a_search_in_company_train_together(name):
     task_masks = {"click": masks.full(state.net, "click"), "watch": ticket}
     gates = train_state.make_gates(setup, state.net, task_masks)
     batch = Batch(jax.tree.map(jnp.asarray, make_rows(32, seed=2)), jnp.ones(32, bool))
-    step = jax.jit(train.make_step(setup, "all"))
+    step = jax.jit(step_of(setup, "all"))
     after, losses = step(state, task_masks, gates["all"], batch)
     assert all(np.isfinite(loss) for loss in losses.values())
     tower = lambda tree: np.asarray(tree["tasks"]["watch"]["mlp"]["layer00"]["kernel"])
@@ -361,7 +362,7 @@ def test_a_tasks_loss_asks_for_nothing_outside_its_ticket(name):
     @jax.jit
     @jax.grad
     def slope(net):
-        seen = outputs.forward(setup, net, {"watch": ticket}, features, ("watch",))
+        seen = forward(setup, net, {"watch": ticket}, features, ("watch",))
         return jnp.sum(seen.logits["watch"] ** 2)
 
     gradient = jax.device_get(slope(net))

@@ -8,7 +8,7 @@ from conftest import make_rows, make_setup
 from oracles import mlp
 
 from jaxmtl import models
-from jaxmtl.models.crossing import Crossing
+from jaxmtl.layers.crossing import Crossing
 from jaxmtl.models.shared_trunk import SharedTrunk
 from jaxmtl.sparsity import masks, sharing
 from jaxmtl.training.alignment import make_alignment

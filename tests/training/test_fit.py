@@ -9,7 +9,6 @@ import pytest
 from conftest import assert_same_bits, make_rows, make_setup
 
 from jaxmtl.data.batches import Plan
-from jaxmtl.optim import Adam
 from jaxmtl.training import fit as fitting
 from jaxmtl.training import inference, train, train_state
 from jaxmtl.types import PADDING, UNKNOWN, Task
@@ -145,7 +144,7 @@ def test_validation_measures_each_task_in_its_space():
 
 def test_non_finite_loss_stops_and_names_the_first_step_and_its_task():
     """`click` breaks the net, but the loss that shows it first is the next task's."""
-    setup = make_setup(adam=Adam(1e30))
+    setup = make_setup(learning_rate=1e30)
     state, dense, plan, rows = beginning(setup)
     gates = train_state.make_gates(setup, state.net, dense)
     _, losses = train.make_epoch(setup)(state, dense, gates, rows, plan.orders(0, 1))

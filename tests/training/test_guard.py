@@ -1,15 +1,14 @@
 """A step whose numbers go wrong moves nothing and is named."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import assert_same_bits, make_rows, make_setup
+from trainings import step_of
 
 from jaxmtl.data.batches import EVERY
-from jaxmtl.training import feed, guard, train, train_state
+from jaxmtl.training import feed, guard, train_state
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
@@ -59,7 +58,7 @@ def test_bad_steps_come_in_the_order_they_were_taken():
 def test_a_step_on_a_bad_batch_moves_nothing_to_the_bit(changes):
     """Good, bad, good ends as good, good does, moments and bias corrections too."""
     setup = make_setup(**changes)
-    setup = dataclasses.replace(setup, adam=setup.adam._replace(weight_decay=0.1))
+    setup = setup.with_start(weight_decay=0.1)
     kind = next(iter(setup.kinds))
     state = train_state.make_init(setup)(jax.random.key(0))
     dense = train_state.dense_masks(setup, state.net)
@@ -69,7 +68,7 @@ def test_a_step_on_a_bad_batch_moves_nothing_to_the_bit(changes):
     bad = feed.take(rows, jnp.arange(32, 48))
     numeric = bad.rows.numeric.at[3].set(jnp.nan)
     bad = bad._replace(rows=bad.rows._replace(numeric=numeric))
-    step = jax.jit(train.make_step(setup, kind))
+    step = jax.jit(step_of(setup, kind))
 
     def run(batches):
         now, losses = state, []

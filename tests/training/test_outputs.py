@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from conftest import assert_close, assert_same_bits, make_rows, make_setup
 from oracles import sigmoid
+from trainings import calibrate, forward, loss_logits, predictions, step_of
 
 from jaxmtl import losses, models
-from jaxmtl.models.crossing import Crossing
+from jaxmtl.discovery import name_of
+from jaxmtl.layers.crossing import Crossing
 from jaxmtl.training import inference, outputs, train, train_state
-from jaxmtl.training.setup import Conflict
+from jaxmtl.training.spec import Conflict
 from jaxmtl.types import Batch, Features, Field, Rows, Schema, Task, Vocabulary
 
 KEY = jax.random.key(0)
@@ -64,7 +66,7 @@ def in_float64(logits):
 
 
 def test_inside_the_space_joint_predictions_are_products():
-    found = outputs.predictions(make_shop(), logits := draw_logits())
+    found = predictions(make_shop(), logits := draw_logits())
     raw = in_float64(logits)
     visit, buy, keep, like = (sigmoid(raw[name]) for name in EVENTS)
     expected = {"visit": visit, "buy": buy, "keep": keep, "like": like}
@@ -77,7 +79,7 @@ def test_inside_the_space_joint_predictions_are_products():
 def test_a_product_is_reported_as_if_learned_inside_its_space():
     logits = draw_logits(EVENTS)
     own, product = make_shop(EVENTS), make_product()
-    assert_close(outputs.predictions(product, logits), outputs.predictions(own, logits))
+    assert_close(predictions(product, logits), predictions(own, logits))
 
 
 def test_on_all_impressions_the_share_of_the_task_before_is_taken_off():
@@ -92,7 +94,7 @@ def test_on_all_impressions_the_share_of_the_task_before_is_taken_off():
     }
     spend = np.minimum(raw["spend"], 499)
     logits["spend"] = jnp.asarray(visit * buy * spend, jnp.float32)
-    found = outputs.predictions(setup, logits)
+    found = predictions(setup, logits)
     expected = {"visit": visit, "buy": buy, "keep": keep, "like": like, "spend": spend}
     expected |= {"joint.buy": joint["buy"], "joint.keep": joint["keep"]}
     expected |= {"joint.spend": visit * buy * spend}
@@ -104,7 +106,7 @@ def test_a_chance_inside_the_space_never_leaves_its_range():
     setup = make_shop(spaces="impression")
     logits = {name: jnp.array([-100.0, -5.0, 3.0]) for name in EVENTS}
     logits |= {"buy": jnp.array([50.0, 5.0, -3.0]), "spend": jnp.array([9.0, -1, 1e6])}
-    found = outputs.predictions(setup, logits)
+    found = predictions(setup, logits)
     for name in ALL:
         high = SHOP.task(name).high
         assert (found[name] >= 0).all() and (found[name] <= high).all(), name
@@ -128,12 +130,12 @@ def test_a_chance_inside_the_space_never_leaves_its_range():
 )
 def test_a_funnel_with_a_gap_tells_exactly_what_can_be_told(spaces, tasks, told):
     setup = make_shop(tasks, spaces=spaces)
-    found = outputs.predictions(setup, draw_logits(tasks))
+    found = predictions(setup, draw_logits(tasks))
     assert set(found) == told
-    whole = outputs.predictions(make_shop(spaces=spaces), draw_logits())
+    whole = predictions(make_shop(spaces=spaces), draw_logits())
     assert {name: p.shape for name, p in found.items()} == dict.fromkeys(told, (40,))
     logits = {name: draw_logits()[name] for name in tasks}
-    part = outputs.predictions(setup, logits)
+    part = predictions(setup, logits)
     assert_close(part, {name: whole[name] for name in part})
 
 
@@ -149,7 +151,7 @@ def test_an_expected_value_is_no_chance_to_multiply_or_divide_by(spaces):
     setup = make_setup(
         schema=schema, tasks=schema_names(schema), task_losses=losses, spaces=spaces
     )
-    found = outputs.predictions(setup, draw_logits(schema_names(schema)))
+    found = predictions(setup, draw_logits(schema_names(schema)))
     told = {"click", "watch", "joint.watch"}
     assert set(found) == told | {"share" if spaces == "own" else "joint.share"}
 
@@ -165,11 +167,11 @@ def schema_names(schema):
 def test_calibrated_odds_are_those_learned_over_the_weight(spaces):
     setup = make_shop(spaces=spaces, positive_weights=(("visit", 4.0), ("buy", 20.0)))
     logits = draw_logits()
-    found = outputs.calibrate(setup, logits)
+    found = calibrate(setup, logits)
     shifts = {"visit": np.log(4), "buy": np.log(20)}
     expected = {n: np.asarray(x) - shifts.get(n, 0) for n, x in logits.items()}
     assert_close(found, expected)
-    assert_same_bits(outputs.loss_logits(setup, logits), logits)
+    assert_same_bits(loss_logits(setup, logits), logits)
 
 
 def test_a_products_loss_sees_the_weighted_odds_of_the_whole_product():
@@ -181,13 +183,13 @@ def test_a_products_loss_sees_the_weighted_odds_of_the_whole_product():
     visit, buy = sigmoid(raw["visit"] - np.log(4)), sigmoid(raw["buy"])
     keep = sigmoid(raw["keep"])
     joint = {"buy": visit * buy, "keep": visit * buy * keep}
-    found = outputs.loss_logits(setup, logits)
+    found = loss_logits(setup, logits)
     expected = {
         name: np.log(p / (1 - p)) + np.log(weights[name]) for name, p in joint.items()
     }
     expected |= {"visit": raw["visit"], "like": raw["like"]}
     assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    reported = outputs.predictions(setup, logits)
+    reported = predictions(setup, logits)
     assert_close({name: reported["joint." + name] for name in joint}, joint, rtol=1e-4)
     assert_close(
         {"visit": reported["visit"], "buy": reported["buy"]},
@@ -351,7 +353,7 @@ TINY = {
 @pytest.mark.parametrize("name", TINY)
 def test_one_pass_without_masks_equals_one_a_task_under_dense_ones(name):
     masked = make_setup(architecture=TINY[name], tasks=("click", "watch", "like"))
-    plain = dataclasses.replace(masked, masked=False)
+    plain = masked.with_net(masked=False)
     state = train_state.make_init(masked)(KEY)
     dense, none = (train_state.dense_masks(s, state.net) for s in (masked, plain))
     assert none == dict.fromkeys(masked.tasks)
@@ -367,10 +369,9 @@ def test_one_pass_without_masks_equals_one_a_task_under_dense_ones(name):
 
 def test_forward_hands_out_the_tasks_asked_for():
     setup, net, features = aitm()
-    forward = jax.jit(outputs.forward, static_argnums=(0, 4))
     dense = train_state.dense_masks(setup, net)
     several = forward(setup, net, dense, features, setup.tasks)
-    plain = dataclasses.replace(setup, masked=False)
+    plain = setup.with_net(masked=False)
     one = forward(plain, net, {}, features, ("like",))
     assert one.logits.keys() == {"like"}
     assert_close(several.logits["like"], one.logits["like"])
@@ -407,7 +408,7 @@ def test_a_model_s_own_loss_is_of_recalibrated_chances(likes, is_charged):
             head = {"kernel": jnp.zeros((4, 1)), "bias": bias}
             state.net["tasks"][name]["head"] = head
         gates = train_state.make_gates(setup, state.net, dict.fromkeys(setup.tasks))
-        step = jax.jit(train.make_step(setup, "all"))
+        step = jax.jit(step_of(setup, "all"))
         batch = Batch(rows, jnp.ones(32, bool))
         return step(state, dict.fromkeys(setup.tasks), gates["all"], batch)[0].net
 
@@ -478,7 +479,8 @@ def test_a_setup_that_cannot_learn_its_tasks_is_refused_by_name(changes, message
 def test_a_schema_without_a_funnel_is_refused_by_its_name():
     flat = dataclasses.replace(SHOP, tasks=(VISIT, LIKE), ctr="visit", cvr="like")
     for options in (models.Esmm(hidden=(4,)), models.Aitm(hidden=(4,))):
-        with pytest.raises(ValueError, match=f"{options.name} .* of schema shop none"):
+        message = f"{name_of(options)} .* of schema shop none"
+        with pytest.raises(ValueError, match=message):
             make_setup(
                 schema=flat,
                 tasks=("visit", "like"),

@@ -7,25 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import make_rows, make_setup
+from nets import NETS
+from trainings import forward
 
-from jaxmtl import metrics, models
+from jaxmtl import metrics
 from jaxmtl.data.batches import Plan
-from jaxmtl.models.crossing import Crossing
-from jaxmtl.training import inference, outputs, train, train_state
+from jaxmtl.layers.crossing import Crossing
+from jaxmtl.training import inference, train, train_state
 
 KEY = jax.random.key(0)
-NETS = {
-    "shared_trunk": models.SharedTrunk((5,)),
-    "hard_sharing": models.HardSharing((5,)),
-    "shared_bottom": models.SharedBottom(hidden=(5,), tower=(3,)),
-    "mmoe": models.Mmoe(experts=2, expert_hidden=(5,), tower=(3,)),
-    "omoe": models.Omoe(experts=2, expert_hidden=(5,), tower=(3,)),
-    "ple": models.Ple(levels=2, expert_hidden=(4,), tower=(3,)),
-    "cross_stitch": models.CrossStitch(hidden=(5,)),
-    "esmm": models.Esmm(hidden=(5,)),
-    "aitm": models.Aitm(hidden=(5,)),
-    "dcrnn": models.Dcrnn(length=2, interval=1, hidden=3, tower=(3,)),
-}
 CROSSES = ("elementwise", "inner", "none", "dcn", "cin", "crnn")
 
 
@@ -33,6 +23,7 @@ def make(precision, architecture="shared_trunk", cross="inner"):
     options = NETS[architecture]
     return make_setup(
         tasks=("click", "like"),
+        task_losses={"click": "log", "like": "log"},
         architecture=options,
         crossing=Crossing(cross, depth=2, maps=2, hidden=3),
         spaces=getattr(options, "spaces", "own"),
@@ -52,7 +43,7 @@ def products(setup) -> list[str]:
     net = jax.eval_shape(lambda: train_state.init_net(setup, KEY))
 
     def total(net, features):
-        found = outputs.forward(setup, net, {}, features, setup.tasks)
+        found = forward(setup, net, {}, features, setup.tasks)
         dtypes = [jnp.asarray(x).dtype for x in jax.tree.leaves(found)]
         assert set(dtypes) == {jnp.dtype("float32")}
         return sum(jnp.sum(x) for x in jax.tree.leaves(found))
@@ -70,7 +61,6 @@ def products(setup) -> list[str]:
 def test_every_product_is_in_bfloat16_and_what_comes_out_in_float32(
     architecture, cross
 ):
-    assert {type(options) for options in NETS.values()} == set(models.ARCHITECTURES)
     lines = products(make("bfloat16", architecture, cross))
     assert all("xbf16>" in line and "f32" not in line for line in lines)
 

@@ -10,12 +10,13 @@ import numpy as np
 import optax
 import pytest
 from conftest import assert_close, assert_same_bits, make_rows, make_setup
+from trainings import moments, step_of
 
 from jaxmtl import models
 from jaxmtl.data.batches import Plan
 from jaxmtl.sparsity import masks
 from jaxmtl.training import feed, inference, train, train_state
-from jaxmtl.training.setup import Conflict, Setup
+from jaxmtl.training.spec import Conflict, Setup
 from jaxmtl.types import Batch, Rows, Task
 
 KEY = jax.random.key(0)
@@ -42,11 +43,8 @@ class World(NamedTuple):
 
 
 def start(setup) -> train_state.TrainState:
-    """The state of `make_init`, compiled once for setups that start alike."""
-    plain = make_setup(own_dims=setup.own_dims)
-    if setup.moving == "per_task":
-        plain = make_setup(moving="per_task")
-    return train_state.make_init(plain)(KEY)
+    """The state that training starts from."""
+    return train_state.make_init(setup)(KEY)
 
 
 @functools.cache
@@ -63,7 +61,7 @@ def make_world(setup, seed=0, n=96) -> World:
 
 @functools.cache
 def compiled_step(setup, kind):
-    return jax.jit(train.make_step(setup, kind))
+    return jax.jit(step_of(setup, kind))
 
 
 def one_step(world, state, kind, index, step=None):
@@ -87,8 +85,8 @@ def warm(setup):
 
 def slots(state, kind):
     """The values and moments of a kind of step: all that gates hold back."""
-    moments = state.moments.get(kind, state.moments.get("all"))
-    return {"net": state.net, **moments._asdict()}
+    slot = kind if kind in state.opt.slots else "all"
+    return {"net": state.net, **moments(state, slot)._asdict()}
 
 
 def kernels(tree):
@@ -141,8 +139,8 @@ def test_tasks_with_moments_of_their_own_leave_the_others_alone():
     world = make_world(make_setup(moving="per_task"))
     before, index = warm(world.setup), world.plan.orders(0, 2)["watch"][0]
     after, _ = one_step(world, before, "watch", index)
-    assert set(after.moments) == {"click", "watch"}
-    assert_same_bits(after.moments["click"], before.moments["click"])
+    assert set(after.opt.slots) == {"click", "watch"}
+    assert_same_bits(after.opt.slots["click"], before.opt.slots["click"])
 
 
 @pytest.mark.parametrize("moving", MOVING)
@@ -190,7 +188,7 @@ def test_batch_without_a_labelled_row_moves_nothing(moving):
     for stack, table in before.tables.items():
         assert_same_bits(rows_of(after.tables[stack]), rows_of(table))
     assert_same_bits(after.net, before.net)
-    assert_same_bits(after.moments, before.moments)
+    assert_same_bits(after.opt.slots, before.opt.slots)
     assert after.step == before.step + 1
 
 
@@ -252,11 +250,15 @@ def test_epoch_is_its_steps_one_after_the_other():
 
 def test_eager_and_compiled_steps_agree():
     world, index = make_world(make_setup()), np.arange(20)
-    before, eager = warm(world.setup), train.make_step(world.setup, "click")
+    before, eager = warm(world.setup), step_of(world.setup, "click")
     expected, loss = one_step(world, before, "click", index, eager)
     after, compiled_loss = one_step(world, before, "click", index)
     assert_close(compiled_loss, loss)
     assert_close(after, expected)
+
+
+def predict_program(setup):
+    return inference.predict_program(setup.spec.net, setup.spec.output)
 
 
 def programs(jitted):
@@ -268,7 +270,7 @@ def programs(jitted):
 def test_nothing_recompiles_when_masks_gates_or_orders_change(moving):
     setup = make_setup(moving=moving)
     state, epoch = jax.tree.map(jnp.copy, warm(setup)), train.make_epoch(setup)
-    program = train.epoch_program(setup.structure())
+    program = train.epoch_program(setup.spec)
     compiled = programs(program)
     for number, seed in enumerate((1, 2, 3)):
         world = make_world(setup, seed)
@@ -280,7 +282,7 @@ def test_nothing_recompiles_when_masks_gates_or_orders_change(moving):
     )
     epoch(state, dense, gates, world.rows, world.plan.orders(3, 9))
     assert programs(program) == compiled
-    assert train.make_epoch(make_setup(moving=moving)) is epoch
+    assert train.epoch_program(make_setup(moving=moving).spec) is program
 
 
 def test_predictions_under_other_masks_do_not_recompile():
@@ -288,10 +290,10 @@ def test_predictions_under_other_masks_do_not_recompile():
     snapshot = train_state.snapshot_of(warm(world.setup))
     predict = functools.partial(inference.predict_all, world.setup, snapshot, chunk=36)
     first = predict(world.masks, world.rows)
-    compiled = programs(inference.predict_program(world.setup).func)
+    compiled = programs(predict_program(world.setup))
     other = predict(make_world(world.setup, 1).masks, world.rows)
     assert (other["click"] != first["click"]).any()
-    assert programs(inference.predict_program(world.setup).func) == compiled
+    assert programs(predict_program(world.setup)) == compiled
 
 
 def reference_fields(table, rows):
@@ -356,7 +358,7 @@ def test_step_on_the_sum_adds_the_tasks_separate_gradients():
     assert_close(got, losses)
     means = {s: rows_of(table)["mean"] for s, table in after.tables.items()}
     scaled = jax.tree.map(lambda gradient: 0.1 * gradient, total)
-    assert_close((means, after.moments["all"].mean), scaled, rtol=1e-4, atol=1e-7)
+    assert_close((means, moments(after).mean), scaled, rtol=1e-4, atol=1e-7)
     assert_close(after.net, net, atol=1e-4)
     moved = {s: table.rows for s, table in after.tables.items()}
     assert_close(moved, tables, atol=1e-4)
@@ -400,7 +402,7 @@ def test_restart_takes_parameters_by_name_and_no_moments():
     )
     own = {"watch": snapshot.net["tasks"]["watch"]}
     assert_same_bits(state.net, {"shared": snapshot.net["shared"], "tasks": own})
-    assert_same_bits(state.moments, fresh.moments)
+    assert_same_bits(state.opt.slots, fresh.opt.slots)
     for stack, empty in fresh.tables.items():
         expected = rows_of(empty) | {"rows": snapshot.tables[stack]}
         assert_same_bits(rows_of(state.tables[stack]), expected)
@@ -417,7 +419,7 @@ def test_a_net_for_all_tasks_restarts_without_a_view_that_its_own_task_has_not()
     watch = {"head": snapshot.net["tasks"]["watch"]["head"]}
     tasks = {"click": snapshot.net["tasks"]["click"], "watch": watch}
     assert_same_bits(state.net, {"shared": snapshot.net["shared"], "tasks": tasks})
-    assert_same_bits(state.moments, start(setup).moments)
+    assert_same_bits(state.opt.slots, start(setup).opt.slots)
 
 
 def test_snapshot_outlives_the_state_it_was_taken_of():
@@ -448,7 +450,7 @@ def test_same_seed_gives_the_same_bits():
     ("change", "message"),
     [
         ({"moving": "pertask"}, "moving 'pertask' is none of.*'per_task'"),
-        ({"architecture": "mmoe"}, "architecture 'mmoe' is none of.*'SharedTrunk'"),
+        ({"architecture": "mmoe"}, "'mmoe' is no method's options"),
         ({"task_losses": (("click", "log"),)}, r"no loss for \['watch'\]"),
         (
             {"tasks": ("all",), "task_losses": (("all", "log"),)},
@@ -507,7 +509,7 @@ def rival_step(setup, kind, times=2, step=None):
         setup, state.net, train_state.dense_masks(setup, state.net)
     )
     batch = Batch(bought_rows(), jnp.arange(SLOTS) < 30)
-    step, seen = step or jax.jit(train.make_step(setup, kind)), []
+    step, seen = step or jax.jit(step_of(setup, kind)), []
     for _ in range(times):
         state, losses = step(state, dict.fromkeys(setup.tasks), gates[kind], batch)
         seen.append(losses)
@@ -518,7 +520,7 @@ def rival_step(setup, kind, times=2, step=None):
 def test_a_rival_trains_three_tasks_on_the_sum_of_their_losses(name):
     setup = make_rival(name, summed=True)
     (first, second), state = rival_step(setup, "all")
-    weights = dict(setup.task_weights)
+    weights = setup.start.task_weights
     total = lambda means: sum(weights.get(n, 1.0) * m for n, m in means.items())
     assert set(first) == set(setup.tasks)
     assert total(second) < total(first)
@@ -545,7 +547,7 @@ def test_a_rival_trains_an_amount_in_turn_with_other_tasks(name):
 def test_eager_and_compiled_steps_on_weighted_positives_of_a_product_agree():
     setup = make_rival("esmm", summed=True, positive_weights=(("click", 3.0),))
     (loss,), state = rival_step(setup, "all", times=1)
-    eager = train.make_step(setup, "all")
+    eager = step_of(setup, "all")
     (eager_loss,), eager_state = rival_step(setup, "all", times=1, step=eager)
     assert_close(loss, eager_loss, rtol=1e-4)
     assert_close(state.net, eager_state.net, rtol=1e-3, atol=1e-4)
@@ -569,5 +571,5 @@ def test_weights_on_negatives_leave_a_binary_tasks_predictions_calibrated():
     ("task", "threshold"), [("watch", 0.1), ("watch", None), ("like", None)]
 )
 def test_conflict_weights_without_an_exact_correction_shift_nothing(task, threshold):
-    conflict = Conflict(task, 5.0, threshold)
-    assert conflict.offset(make_setup().schema.task(task)) == 0
+    setup = make_setup(tasks=("click", task), conflict=Conflict(task, 5.0, threshold))
+    assert setup.numbers.offsets[task] == 0

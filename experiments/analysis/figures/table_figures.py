@@ -25,8 +25,8 @@ from experiments.analysis.figures import (
     save,
     tidy,
 )
-from experiments.analysis.report import row_role
 from experiments.analysis.statistics import mean_interval
+from experiments.analysis.table import row_role
 from jaxmtl.types import Mask
 
 
@@ -111,7 +111,7 @@ def table_figure(table: Mapping[str, Any], path: str | Path) -> None:
     the oracle would squash the rows, an arrow at the edge names its value.
 
     Args:
-      table: content of `table.json`, from `report.build_table`.
+      table: content of `table.json`, from `table.build_table`.
       path: of the PNG; its folder is made if it is not there.
     """
     rows = [r for r in table["rows"] if _role(r) != "oracle"]

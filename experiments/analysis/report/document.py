@@ -100,7 +100,7 @@ def write(document: Document, folder: Path, name: str) -> None:
 def to_html(document: Document) -> str:
     """The page as one self-contained file."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("experiments.report", "."),
+        loader=jinja2.PackageLoader("experiments.analysis.report", "."),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

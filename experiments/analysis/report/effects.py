@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from experiments.analysis.report.table import Table, row_role
 from experiments.analysis.statistics import LEVEL, SIGNIFICANCE, power
+from experiments.analysis.table import Table, row_role
 
 
 def effect(metric: str, papers: Sequence[float | None], against: float) -> float | None:

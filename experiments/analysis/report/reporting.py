@@ -6,15 +6,10 @@ again, anywhere, without the log. What only a run knows is written here.
 
 from __future__ import annotations
 
-from experiments.analysis.report import (
-    curves,
-    describe_environment,
-    document,
-    page,
-    searches,
-)
+from experiments.analysis.context import Context
+from experiments.analysis.report import curves, document, page, searches
 from experiments.analysis.report.study_files import ABOUT, CURVES, read_study
-from experiments.analysis.tables import Context
+from experiments.analysis.table import describe_environment
 from experiments.running.workdir import write_json
 from jaxmtl import spaces
 from jaxmtl.data.store import Dataset

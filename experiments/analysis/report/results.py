@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.analysis import rendering
+from experiments.analysis.report import rendering
 from experiments.analysis.report.document import (
     Grid,
     P,

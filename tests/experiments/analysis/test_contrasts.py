@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
-from experiments.analysis import contrasts, report, tables
+from experiments.analysis import contrasts, tables
+from experiments.analysis.context import Context
 from experiments.analysis.contrasts import Contrast, Question
 from experiments.analysis.figures import contrast_figures
-from experiments.analysis.report import RowResult
+from experiments.analysis.table import RowResult, build_table
 from experiments.lt4rec import controls
 from experiments.running.crew import Crew
 from experiments.running.workdir import write_json
@@ -54,7 +55,7 @@ def make_row(name, mse, auc, seeds=SEEDS):
 
 def make_table(seeds=SEEDS, values=VALUES):
     rows = [make_row(name, *both, seeds=seeds) for name, both in values.items()]
-    return report.build_table("lt4rec.controls", "video_feed", rows)
+    return build_table("lt4rec.controls", "video_feed", rows)
 
 
 @pytest.fixture(scope="module")
@@ -184,9 +185,7 @@ def test_the_controls_write_what_their_table_says(tmp_path, monkeypatch):
     data = type("Data", (), {"schema": schema})
     layout = ablation.layout("lt4rec.controls")
     crew = Crew(tmp_path, None, "in_turn")
-    context = tables.Context(
-        "lt4rec.controls", [], None, SEEDS, data, crew, "command", layout
-    )
+    context = Context("lt4rec.controls", [], None, SEEDS, data, crew, "command", layout)
     text = controls.run(context)
     assert text.startswith("the table\n")
     assert "- Does sparsity alone help? random_masks_common row against" in text

@@ -6,9 +6,10 @@ import scipy.stats
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from experiments.analysis import figures, rendering, report, statistics
+from experiments.analysis import figures, statistics
 from experiments.analysis.figures import table_figures
-from experiments.analysis.report import RowResult, effects
+from experiments.analysis.report import effects, rendering
+from experiments.analysis.table import RowResult, build_table, describe_environment
 from experiments.settings import scores
 from experiments.settings.layout import DCRNN, LT4REC
 from jaxmtl import metrics
@@ -67,7 +68,7 @@ def rows(n_seeds=3):
 
 
 def table(results=None, **about):
-    return report.build_table("lt4rec.table2", "video_feed", results or rows(), **about)
+    return build_table("lt4rec.table2", "video_feed", results or rows(), **about)
 
 
 def find(built, name):
@@ -362,7 +363,7 @@ def test_values_that_do_not_fit_are_refused_by_row_and_metric():
 
 
 def test_environment_is_json_and_names_versions_device_and_threads():
-    found = json.loads(json.dumps(report.describe_environment(), allow_nan=False))
+    found = json.loads(json.dumps(describe_environment(), allow_nan=False))
     assert {"python", "jax", "numpy", "device", "threads"} <= set(found)
     assert found["threads"] >= 1
 
@@ -490,7 +491,7 @@ def dcrnn_row(name):
 
 
 def dcrnn_table(layout=DCRNN):
-    return report.build_table(
+    return build_table(
         "dcrnn.table4", "ali_ccp", [dcrnn_row(name) for name in AUCS], layout=layout
     )
 
@@ -530,7 +531,7 @@ def test_best_seeds_stand_beside_the_papers_best_where_asked_for():
     assert "best seed" not in rendering.to_markdown(dcrnn_table())
     lowest = LT4REC._replace(has_best=True)
     text = rendering.to_markdown(
-        report.build_table("lt4rec.table2", "video_feed", rows(), layout=lowest)
+        build_table("lt4rec.table2", "video_feed", rows(), layout=lowest)
     )
     assert cells(text, "s-weight")[5] == "0.13000"  # of an error the least is best
 

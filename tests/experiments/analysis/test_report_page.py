@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 from conftest import make_schema
 from tensorboardX.proto.event_pb2 import Event
-from test_experiments import TINY
 from test_report import pruning_rounds, row, rows, table
+from tiny import TINY
 
 from experiments import run
-from experiments.analysis import rendering
 from experiments.analysis.report import (
     comparison,
     curves,
@@ -26,6 +25,7 @@ from experiments.analysis.report import (
     learning,
     markdown,
     page,
+    rendering,
     results,
     searches,
 )

@@ -6,10 +6,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
 from experiments.analysis import figures, study, sweeps
+from experiments.analysis.context import Context
 from experiments.analysis.figures import sweep_figures
-from experiments.analysis.report import RowResult
 from experiments.analysis.statistics import mean_interval
-from experiments.analysis.tables import Context
+from experiments.analysis.table import RowResult
 from experiments.settings.ablation import Ablation, Row
 from experiments.settings.config import Config
 from experiments.settings.layout import DCRNN

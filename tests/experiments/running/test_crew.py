@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import run_quietly
-from test_experiments import TINY
+from tiny import TINY
 
 from experiments.running import crew, stopping
 from experiments.running.crew import Crew, Job, choose

@@ -8,7 +8,7 @@ import threading
 
 import numpy as np
 import pytest
-from test_experiments import TINY
+from tiny import TINY
 
 from experiments import run
 from experiments.running import progress, stopping, ticket_files

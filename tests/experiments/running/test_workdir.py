@@ -34,7 +34,7 @@ time.sleep(60)
 def holder(tmp_path):
     """Another process at work in the folder `run`."""
     command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[3]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root)
     assert process.stdout.readline() == b"held\n"
     yield process

@@ -21,17 +21,18 @@ def make(section, **changes):
 def test_settings_reach_the_program():
     optimiser = make("optimiser", tables="adagrad", table_learning_rate=0.3)
     setup = make_setup(optimiser, DATA, ("click", "watch"))
-    assert setup.tables == "adagrad"
-    assert setup.numbers().table_learning_rate == 0.3
-    assert setup.numbers().learning_rate == Config().optimiser.learning_rate
+    assert setup.spec.step.tables == "adagrad"
+    assert setup.start.table_learning_rate == 0.3
+    assert setup.start.learning_rate == Config().optimiser.learning_rate
     training = make("training", precision="bfloat16")
     assert make_setup(training, DATA, ("click",)).precision == "bfloat16"
 
 
 def test_without_settings_tables_are_under_lazy_adam_at_the_nets_rate():
     setup = make_setup(Config(), DATA, ("click", "watch"))
-    assert (setup.tables, setup.precision) == ("lazy_adam", "float32")
-    assert setup.table_rate == setup.adam.learning_rate
+    assert setup.spec.step.tables == "lazy_adam"
+    assert setup.spec.output.precision == "float32"
+    assert setup.start.table_learning_rate == setup.start.learning_rate
 
 
 @pytest.mark.parametrize(

@@ -17,25 +17,14 @@ from experiments.dcrnn import (
 from experiments.settings import ablation, sizes, variants
 from experiments.settings.config import Config
 from experiments.settings.setup import make_setup, task_names
-from jaxmtl import models
+from jaxmtl import discovery, models
 from jaxmtl.data.sources import video_feed
 from jaxmtl.data.store import Dataset
-from jaxmtl.models.crossing import Crossing
+from jaxmtl.layers.crossing import Crossing
 from jaxmtl.tables import embedding
 from jaxmtl.training import train_state
 
-ARCHITECTURES = (
-    "shared_trunk",
-    "hard_sharing",
-    "shared_bottom",
-    "mmoe",
-    "omoe",
-    "ple",
-    "cross_stitch",
-    "esmm",
-    "aitm",
-    "dcrnn",
-)
+ARCHITECTURES = tuple(discovery.files("jaxmtl.models"))
 DEMO = ablation.set_up("dcrnn.mmoe", "demo")
 
 
@@ -83,9 +72,9 @@ def test_a_views_own_embeddings_and_a_cross_network_count():
         video_feed.FeedConfig(users=20, videos=20, impressions=200, days=3)
     ).schema
     plain = dataclasses.replace(
-        config, model=dataclasses.replace(config.model, own_dim=0)
+        config, model=dataclasses.replace(config.model, own_dims=())
     )
-    rows, own = embedding.vocabulary_rows(schema), config.model.own_dim
+    rows, own = embedding.vocabulary_rows(schema), dict(config.model.own_dims)["cvr"]
     assert own > 0
     more = sizes.table_size(config, schema) - sizes.table_size(plain, schema)
     assert more == rows * own

@@ -6,8 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
-from test_experiments import FEED, NET
 from test_search_space import DECAY, RATE
+from tiny import FEED, NET
 
 from experiments import run, status, tune
 from experiments.lt4rec import daily

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmtl.keys import named
-from jaxmtl.models.layers import FeatureLayer
+from jaxmtl.layers.mlp import FeatureLayer
 from jaxmtl.types import Array, Features, Key, Params
 
 State = tuple[Array, ...]

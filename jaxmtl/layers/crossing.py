@@ -11,10 +11,10 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from jaxmtl.models.cin import cin
-from jaxmtl.models.crnn import crnn_layer
-from jaxmtl.models.dcn import dcn
-from jaxmtl.models.layers import FeatureLayer
+from jaxmtl.layers.cin import cin
+from jaxmtl.layers.crnn import crnn_layer
+from jaxmtl.layers.dcn import dcn
+from jaxmtl.layers.mlp import FeatureLayer
 from jaxmtl.types import Array, Features
 
 PLAIN = ("elementwise", "inner", "none")

@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments.analysis.report import Table, effects, row_role
+from experiments.analysis.report import effects
 from experiments.analysis.report.document import (
     NONE,
     Grid,
@@ -24,6 +24,7 @@ from experiments.analysis.report.document import (
     p_text,
     section_markdown,
 )
+from experiments.analysis.table import Table, row_role
 
 OWN_EPOCH = "_own_epoch"
 POWER = "power"

@@ -56,5 +56,5 @@ def refuse_own_views(name: str, features: Features) -> None:
     if features.own:
         raise ValueError(
             f"{name} has no own views; got one for {sorted(features.own)}: set"
-            " model.own-dim to 0"
+            " model.own-dims to nothing"
         )

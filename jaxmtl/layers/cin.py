@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.nn import initializers
 
 from jaxmtl.keys import named
-from jaxmtl.models.layers import FeatureLayer
+from jaxmtl.layers.mlp import FeatureLayer
 from jaxmtl.types import Array, Features, Key
 
 

@@ -1,0 +1,84 @@
+"""Settings of a method that is chosen by name, each method's options in a section.
+
+The methods are the files of a folder (`jaxmtl.discovery`): a new file is a new name and
+a new section, here and on the command line, and nothing else is touched.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection
+from typing import Annotated, Any
+
+import tyro
+
+from jaxmtl import discovery
+
+
+def methods(
+    package: str, choice: str = "name", without: Collection[str] = ()
+) -> Callable[[type], type]:
+    """Decorates a frozen dataclass of settings: adds a section for each method.
+
+    Args:
+      package: dotted name of the folder of methods.
+      choice: the field of the dataclass that names the one in use.
+      without: methods that get no section.
+
+    Returns:
+      A decorator. The class it makes has the class attributes `CHOICE`, `FOLDER` and
+      `SECTIONS`, the names of the sections.
+    """
+
+    def decorate(plain: type) -> type:
+        names = discovery.names(package)
+        sections = [
+            (name, Annotated[kind, tyro.conf.arg(help=names[name])], kind())
+            for name, kind in discovery.all_options(package).items()
+            if name not in without
+        ]
+        (given,) = [f for f in dataclasses.fields(plain) if f.name == choice]
+        listed = tyro.conf.arg(metavar="{" + ",".join(names) + "}")
+        made = dataclasses.make_dataclass(
+            plain.__name__,
+            [(choice, Annotated[str, listed], given.default), *sections],
+            bases=(plain,),
+            frozen=True,
+        )
+        # As if it had been written out where `plain` is: it is pickled by its name.
+        made.__module__, made.__doc__ = plain.__module__, plain.__doc__
+        made.CHOICE, made.FOLDER = choice, package
+        made.SECTIONS = tuple(name for name, *_ in sections)
+        return made
+
+    return decorate
+
+
+def chosen(settings: Any) -> Any:
+    """The options of the method in use.
+
+    Args:
+      settings: of a class that `methods` decorates.
+    """
+    return getattr(settings, getattr(settings, settings.CHOICE))
+
+
+def check(settings: Any, at: str) -> None:
+    """Raises ValueError where no method has the name given; suggests the nearest.
+
+    Args:
+      settings: of a class that `methods` decorates.
+      at: how the command line calls them, `model`.
+    """
+    name, known = getattr(settings, settings.CHOICE), discovery.files(settings.FOLDER)
+    if name not in known:
+        raise ValueError(
+            f"--{at}.{settings.CHOICE} is {name!r}; {discovery.nearest(name, known)}"
+        )
+
+
+def unused(settings: Any) -> set[str]:
+    """The sections of methods that are not in use; none of other settings."""
+    if not hasattr(settings, "SECTIONS"):
+        return set()
+    return set(settings.SECTIONS) - {getattr(settings, settings.CHOICE)}

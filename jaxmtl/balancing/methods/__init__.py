@@ -1,0 +1,1 @@
+"""Published loss weightings and gradient surgeries, one a file."""

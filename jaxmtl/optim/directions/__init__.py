@@ -1,0 +1,1 @@
+"""Directions in which weights move, one published optimiser a file."""

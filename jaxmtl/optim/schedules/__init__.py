@@ -1,0 +1,1 @@
+"""How the learning rate changes, one schedule a file."""
