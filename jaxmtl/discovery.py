@@ -86,9 +86,30 @@ def options(package: str, name: str) -> type:
     )
 
 
-def all_options(package: str) -> dict[str, type]:
-    """Name of each method of a folder -> the class of its options."""
-    return {name: options(package, name) for name in files(package)}
+def all_options(package: str, *, some: bool = False) -> dict[str, type]:
+    """Name of each method of a folder -> the class of its options.
+
+    Args:
+      package: dotted name of the folder.
+      some: whether a file may do without options; such files are left out, unread.
+    """
+    names = [n for n, path in files(package).items() if not some or _has_class(path)]
+    return {name: options(package, name) for name in names}
+
+
+def _has_class(path: Path) -> bool:
+    """Whether a file defines, or imports, a class of its own name."""
+    stem = path.parent.name if path.name == "__init__.py" else path.stem
+    defined: set[str] = set()
+    for node in tree(path).body:
+        if isinstance(node, ast.ClassDef):
+            defined.add(node.name)
+        elif isinstance(node, ast.ImportFrom):
+            defined |= {alias.asname or alias.name for alias in node.names}
+    return any(
+        name.lower() == stem.replace("_", "") and name != name.lower()
+        for name in defined
+    )
 
 
 def name_of(chosen: Any) -> str:

@@ -31,6 +31,7 @@ from jaxmtl.training.spec import Precision
 Resume = Literal["never", "auto", "must"]
 
 
+SOURCES = "jaxmtl.data.sources"
 PLAIN = ("shared_trunk", "hard_sharing")
 """Architectures of one MLP's shape, which a table's rows have in common."""
 
@@ -49,12 +50,13 @@ def default_cache() -> Path:
         return Path(tempfile.gettempdir()) / f"jaxmtl-{os.getuid()}"
 
 
+@sections.methods(SOURCES, some=True)
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Which log, and the simulated feed's parameters.
 
     Attributes:
-      name: the log. `video_feed` is simulated; `complete_journey` needs the
+      name: the log, a file of `jaxmtl/data/sources`. `video_feed` is simulated; `complete_journey` needs the
         extra of that name; `own_log` is any CSV or Parquet file with a schema.
       path: file or folder of the log, where it does not come with a package.
       schema: of `own_log`, a TOML or JSON file.
@@ -65,18 +67,7 @@ class DataConfig:
       view: how the log is looked at: split anew, with noise, with fewer inputs.
     """
 
-    name: Literal[
-        "video_feed",
-        "complete_journey",
-        "lt4rec_sample",
-        "hillstrom",
-        "ali_ccp",
-        "aliexpress",
-        "kuairand",
-        "criteo_uplift",
-        "movielens",
-        "own_log",
-    ] = "video_feed"
+    name: str = "video_feed"
     path: Path | None = None
     schema: Path | None = None
     allow_leaks: tuple[str, ...] = ()
@@ -366,6 +357,7 @@ class Config:
 
     def check(self) -> None:
         """Raises ValueError for a value no run could use; names field and range."""
+        sections.check(self.data, "data")
         sections.check(self.model, "model")
         sections.check(self.optimiser, "optimiser")
         sections.check(self.optimiser.schedule, "optimiser.schedule")

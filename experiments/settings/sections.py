@@ -16,7 +16,11 @@ from jaxmtl import discovery
 
 
 def methods(
-    package: str, choice: str = "name", without: Collection[str] = ()
+    package: str,
+    choice: str = "name",
+    without: Collection[str] = (),
+    *,
+    some: bool = False,
 ) -> Callable[[type], type]:
     """Decorates a frozen dataclass of settings: adds a section for each method.
 
@@ -24,6 +28,7 @@ def methods(
       package: dotted name of the folder of methods.
       choice: the field of the dataclass that names the one in use.
       without: methods that get no section.
+      some: whether a file may do without options, and then has no section.
 
     Returns:
       A decorator. The class it makes has the class attributes `CHOICE`, `FOLDER` and
@@ -34,7 +39,7 @@ def methods(
         names = discovery.names(package)
         sections = [
             (name, Annotated[kind, tyro.conf.arg(help=names[name])], kind())
-            for name, kind in discovery.all_options(package).items()
+            for name, kind in discovery.all_options(package, some=some).items()
             if name not in without
         ]
         (given,) = [f for f in dataclasses.fields(plain) if f.name == choice]
@@ -55,12 +60,12 @@ def methods(
 
 
 def chosen(settings: Any) -> Any:
-    """The options of the method in use.
+    """The options of the method in use; None where it has none.
 
     Args:
       settings: of a class that `methods` decorates.
     """
-    return getattr(settings, getattr(settings, settings.CHOICE))
+    return getattr(settings, getattr(settings, settings.CHOICE), None)
 
 
 def check(settings: Any, at: str) -> None:

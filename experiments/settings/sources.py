@@ -5,39 +5,25 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
-from experiments.settings import fingerprints, scores, views
-from experiments.settings.config import DataConfig
+from experiments.settings import fingerprints, scores, sections, views
+from experiments.settings.config import SOURCES, DataConfig
+from jaxmtl import discovery
 from jaxmtl.data import leakage
 from jaxmtl.data.log import Log
 from jaxmtl.data.reading.files import find_parts
 from jaxmtl.data.remarks import remarks
 from jaxmtl.data.sources import (
     ali_ccp,
-    aliexpress,
     complete_journey,
-    criteo_uplift,
-    hillstrom,
-    kuairand,
     lt4rec_sample,
-    movielens,
     own_log,
     video_feed,
 )
 from jaxmtl.data.sources.complete_journey.tables import TABLES, find_data
 from jaxmtl.data.sources.own_log import description
 from jaxmtl.data.store import Dataset, fingerprint_of, prepare
-
-PUBLIC: dict[str, ModuleType] = {
-    "aliexpress": aliexpress,
-    "criteo_uplift": criteo_uplift,
-    "hillstrom": hillstrom,
-    "kuairand": kuairand,
-    "movielens": movielens,
-}
-"""Logs that are read from their files alone."""
 
 
 class Source(NamedTuple):
@@ -134,9 +120,13 @@ def find(config: DataConfig) -> Source:
         folder = find_data(path)
         files = filter(Path.is_file, (folder / f"{table}.parquet" for table in TABLES))
         return Source(held(files), lambda: complete_journey.read(folder))
-    if name in PUBLIC:
-        module = PUBLIC[name]
-        return Source(held(module.find_files(path)), lambda: module.read(path))
+    if name not in ("ali_ccp", "lt4rec_sample", "own_log"):
+        module, options = discovery.load(SOURCES, name), sections.chosen(config)
+        given = (path,) if options is None else (path, options)
+        identity = held(module.find_files(*given))
+        if options is not None:
+            identity |= {"options": dataclasses.asdict(options)}
+        return Source(identity, lambda: module.read(*given))
     if path is None:
         wanted = {
             "ali_ccp": "the folder of its four raw files, sample_skeleton_train.csv and"
