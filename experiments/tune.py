@@ -24,11 +24,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import tyro
 
-from experiments import run
+from experiments.analysis import experiment
 from experiments.analysis.report.rendering import grid
 from experiments.analysis.table import describe_environment
 from experiments.running import crew, hosts, joint, stopping
@@ -36,7 +36,8 @@ from experiments.running.monitor import Monitor
 from experiments.running.workdir import claim, write_json
 from experiments.settings import ablation, fingerprints, sizes, sources
 from experiments.settings.ablation import Ablation, Preset
-from experiments.settings.config import Config, DataConfig, as_json
+from experiments.settings.config import Config, DataConfig, How, as_json
+from experiments.settings.options import starting_config
 from experiments.settings.setup import check_trainable, not_applicable
 from experiments.tuning import search_space, training, trials
 from experiments.tuning.search_space import SearchSpace
@@ -65,7 +66,7 @@ class Options:
 
     config: Annotated[Config, tyro.conf.arg(name="")]
     search: SearchSpace = SearchSpace()
-    together: crew.How = "auto"
+    together: How = "auto"
     processes: int = 0
 
 
@@ -98,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("names", nargs="+", metavar="NAME", help="studies or rows")
-    parser.add_argument("--preset", choices=run.PRESETS, default="demo")
+    parser.add_argument("--preset", choices=get_args(Preset), default="demo")
     parser.add_argument("--trials", type=int, default=8, help="of each row")
     parser.add_argument(
         "--seeds", type=int, default=1, help=f"of a trial, from {FIRST_SEED} on"
@@ -125,7 +126,7 @@ def _tune(known: argparse.Namespace, rest: Sequence[str], command: str) -> str:
     workdir = known.workdir or folder
     out = known.out or workdir / "tuned.json"
     options = _parse(known.names[0], known.preset, rest)
-    inputs = run.inputs_of(options.config)
+    inputs = experiment.inputs_of(options.config)
     places.check_folder("--workdir", workdir, inputs)
     places.check_text("--data.cache", options.config.data.cache)
     if known.out is not None:
@@ -222,7 +223,7 @@ def _parse(name: str, preset: Preset, rest: Sequence[str]) -> Options:
         Options,
         prog=f"python -m experiments.tune {name}",
         args=rest,
-        default=Options(run.starting_config(name, preset)),
+        default=Options(starting_config(name, preset)),
     )
     options.search.check()
     return options
@@ -248,11 +249,11 @@ def _make_job(
 
     def rows(settings: Settings) -> dict[str, Ablation]:
         return {
-            anchor: run.configure_row(module, row, config, data.schema, settings)
+            anchor: experiment.configure_row(module, row, config, data.schema, settings)
             for anchor, (config, data) in worlds.items()
         }
 
-    name, own = run.short_name(row), rows({})
+    name, own = experiment.short_name(row), rows({})
     for anchor, ablated in own.items():
         data = worlds[anchor][1]
         reason = not_applicable(ablated.config, data.schema)

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import get_args
 
 import experiments
+from experiments.analysis.experiment import short_name
 from experiments.benchmarks import command
 from experiments.benchmarks.plots import Plot
 from experiments.benchmarks.results import Column, Table
-from experiments.run import short_name
 from experiments.running.crew import How
 from experiments.settings import ablation
 

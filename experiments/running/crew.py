@@ -13,18 +13,18 @@ import operator
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
 from experiments.running import stopping
 from experiments.running.monitor import Monitor
 from experiments.running.workers import Workers
+from experiments.settings.config import How
 from jaxmtl.data.store import Dataset
 from jaxmtl.devices import lanes
 from jaxmtl.training.resume import Stopped
 
-How = Literal["auto", "in_turn", "processes", "program"]
 FEW = 4
 """Trainings of which fewer go on in turn."""
 FEW_EXAMPLES = 4_000_000

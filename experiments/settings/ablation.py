@@ -10,7 +10,6 @@ registration.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from types import ModuleType
 from typing import Literal, NamedTuple
@@ -49,11 +48,7 @@ def load(name: str) -> ModuleType:
     Raises:
       ValueError: there is none of that name; suggests the nearest.
     """
-    known = listing.names()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else "settings follow a name."
-        raise ValueError(f"no experiment is called {name!r}; {hint} See --list")
+    listing.check(name)
     return importlib.import_module(f"experiments.{name}")
 
 

@@ -29,6 +29,8 @@ from jaxmtl.training.fit import CHUNK, OnNonFinite
 from jaxmtl.training.spec import Precision
 
 Resume = Literal["never", "auto", "must"]
+How = Literal["auto", "in_turn", "processes", "program"]
+"""In which way several trainings go on at once (`experiments.running.crew`)."""
 
 
 SOURCES = "jaxmtl.data.sources"

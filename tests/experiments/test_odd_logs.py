@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from conftest import make_rows, make_schema, run_quietly
 
-from experiments import export, run
+from experiments import export
 from experiments.analysis.report import rendering
 from experiments.lt4rec import questions, table1
 from experiments.running import workdir
-from experiments.settings import ablation, sources
+from experiments.settings import ablation, options, sources
 from experiments.settings.config import Config, DataConfig
 from experiments.settings.layout import DCRNN, LT4REC
 from experiments.settings.setup import make_setup, not_applicable, role, task_names
@@ -300,16 +300,18 @@ def test_one_label_is_the_ctr_alone(tmp_path):
 )
 def test_a_row_about_the_cvr_does_not_apply_to_one_label(name):
     module = f"lt4rec.{name}"
-    config = run.starting_config(module, "demo")
+    config = options.starting_config(module, "demo")
     one = dataclasses.replace(make_schema(), tasks=(Task("click"),), cvr="click")
     assert "this row is about the CVR" in not_applicable(config, one)
-    assert not_applicable(run.starting_config("lt4rec.s_weight", "demo"), one) is None
+    assert (
+        not_applicable(options.starting_config("lt4rec.s_weight", "demo"), one) is None
+    )
 
 
 def test_a_model_of_funnels_does_not_apply_where_no_task_has_a_space():
     tasks = (Task("click"), Task("watch"))
     flat = dataclasses.replace(make_schema(), tasks=tasks)
-    esmm = run.starting_config("lt4rec.esmm", "demo")
+    esmm = options.starting_config("lt4rec.esmm", "demo")
     assert "none lives in another's space" in not_applicable(esmm, flat)
     assert not_applicable(esmm, make_schema()) is None
     # What the command line leaves out is the command line's mistake.

@@ -10,6 +10,7 @@ from test_search_space import DECAY, RATE
 from tiny import FEED, NET
 
 from experiments import run, status, tune
+from experiments.analysis import experiment
 from experiments.lt4rec import daily
 from experiments.running import crew, joint, stopping, ticket_cache, ticket_files
 from experiments.running.workdir import write_json
@@ -283,7 +284,7 @@ def test_the_daily_study_is_tuned_on_the_days_before_it_judges(
     assert command(*DAILY)[0] == 0
     assert days == set(range(daily.FIRST))
     chosen = tuned.read(tmp_path / "tune" / "tuned.json")
-    names = {run.short_name(row) for row in daily.ROWS}
+    names = {experiment.short_name(row) for row in daily.ROWS}
     assert chosen.last_day == dict.fromkeys(names, daily.FIRST - 1)
 
 

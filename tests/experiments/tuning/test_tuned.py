@@ -8,6 +8,7 @@ from test_search_space import DECAY, DENSITY, RATE, module, with_rate
 from test_tune import ANCHORS, TINY
 
 from experiments import run
+from experiments.analysis import experiment
 from experiments.lt4rec import base
 from experiments.settings.config import Config
 from experiments.tuning import tuned
@@ -91,7 +92,7 @@ def test_a_tuned_setting_has_the_last_word(run_tuned, tmp_path):
     settings = ("--optimiser.learning-rate", "0.1")
     _, context, _ = run_tuned("lt4rec.base_cvr", path, *settings)
     assert context.rows[0].config.optimiser.learning_rate == 7e-3
-    changed = run.configure_row(
+    changed = experiment.configure_row(
         None, module(with_rate(0.1)), base.DEMO, None, {RATE: 1}
     )
     assert changed.config.optimiser.learning_rate == 1
@@ -100,7 +101,7 @@ def test_a_tuned_setting_has_the_last_word(run_tuned, tmp_path):
 def test_a_row_is_fitted_to_the_log_with_its_tuned_settings():
     seen = []
     row = module(resize=lambda config, schema: seen.append(config) or config)
-    run.configure_row(None, row, base.DEMO, None, {RATE: 7e-3})
+    experiment.configure_row(None, row, base.DEMO, None, {RATE: 7e-3})
     assert [config.optimiser.learning_rate for config in seen] == [7e-3]
 
 
