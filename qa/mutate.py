@@ -40,7 +40,8 @@ MODULES = {
     "embedding": "jaxmtl/tables",
     "gated_adam": "jaxmtl/optim",
 }
-"""Module -> its folder; its own tests stand in the folder of that name in `tests/`."""
+"""Module, or a package with all of its files, -> its folder; its own tests stand in
+the folder of that name in `tests/`."""
 MORE_TESTS = {"embedding": ("row_optim",)}
 """Module -> further files there that test it."""
 PATIENCE = 10
@@ -62,21 +63,33 @@ def annotations(path: Path) -> set[tuple[int, int]]:
     return found
 
 
+def files(module: str) -> list[Path]:
+    """The files of a module, or of a package."""
+    path = Path(MODULES[module], module)
+    return sorted(path.rglob("*.py")) or [path.with_suffix(".py")]
+
+
+def module_of(fault: MutationSpec) -> str:
+    """The module, or package, that a fault lies in."""
+    return next(m for m in MODULES if fault.module_path in files(m))
+
+
 def draw(module: str, places: int, seed: int) -> list[MutationSpec]:
     """One fault at each of so many places of a module, or at all it has.
 
     A larger number begins with the same places.
     """
-    path = Path(MODULES[module]) / f"{module}.py"
-    untouched = annotations(path)
+    paths = files(module)
+    untouched = {path: annotations(path) for path in paths}
     choices = collections.defaultdict(list)
     every = WorkDB(":memory:", WorkDB.Mode.create)
-    init([path], every, {})
+    init(paths, every, {})
     for item in every.work_items:
         (fault,) = item.mutations
         kind = fault.operator_name.split("/")[-1].split("_")[0]
-        if fault.start_pos not in untouched:
-            choices[fault.start_pos, kind].append(fault)
+        if fault.start_pos not in untouched[fault.module_path]:
+            place = (str(fault.module_path), fault.start_pos, kind)
+            choices[place].append(fault)
     rng = random.Random(f"{seed} {module}")
     drawn = [rng.choice(choices[place]) for place in sorted(choices)]
     rng.shuffle(drawn)
@@ -112,7 +125,7 @@ def report(session: WorkDB) -> None:
     outcomes = collections.defaultdict(collections.Counter)
     survivors = []
     for item, result in session.completed_work_items:
-        module = item.mutations[0].module_path.stem
+        module = module_of(item.mutations[0])
         killed = result.test_outcome == TestOutcome.KILLED
         kind = "hung" if result.output == "timeout" else "killed"
         outcomes[module][kind if killed else "survived"] += 1
@@ -163,7 +176,7 @@ def main() -> None:
     random.Random(options.seed).shuffle(todo)  # any beginning is a fair sample
     patience = {}
     for number, fault in enumerate(todo, 1):
-        name, module = name_of(fault), fault.module_path.stem
+        name, module = name_of(fault), module_of(fault)
         if name in done:
             continue
         if module not in patience:

@@ -219,19 +219,21 @@ def search(config: Config, data: Dataset, task: str, given: Mapping[str, Any]) -
     keeps = pruning.keep_counts(
         masks.count(mask), config.pruning.final_density, config.pruning.rounds
     )
-    prune = ticket_cache.make_prune(config)
+    train, plan = rows_of(data, "train", setup), make_plan(config, data, setup)
+    prune = ticket_cache.make_prune(config, setup, 0, plan, train)
     found: dict = {"losses": [], "masks": [], "scores": []}
-    for keep in keeps:
+    for number, keep in enumerate(keeps):
         state = _state(setup, given["start"])
         task_masks = {task: mask}
         state, losses = make_epoch(setup)(
             state,
             task_masks,
             make_gates(setup, state.net, task_masks),
-            rows_of(data, "train", setup),
+            train,
             {kind: jnp.asarray(x) for kind, x in given["orders"].items()},
         )
-        mask = prune(state.net, mask, min(keep, masks.count(mask)))
+        keep = min(keep, masks.count(mask))
+        mask = prune(snapshot_of(state), mask, keep, number)
         found["losses"].append(np.asarray(losses[task]))
         found["masks"].append(_flat(mask))
         trained = _flat(state.net)

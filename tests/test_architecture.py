@@ -97,6 +97,7 @@ def test_a_package_knows_nothing_of_those_that_use_it(package, others):
         ("jaxmtl.optim", "types"),
         ("jaxmtl.tables", "types devices"),
         ("jaxmtl.discovery", ""),
+        ("jaxmtl.metrics", "types discovery"),
         ("jaxmtl.layers", "types keys"),
         ("jaxmtl.models", "types keys discovery layers"),
         ("jaxmtl.data", "types spaces"),

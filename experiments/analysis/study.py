@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -95,12 +96,13 @@ def _configs(jobs: Sequence[Job]) -> list[tuple[Config, int]]:
     return [(ablation.config, seed) for ablation, seed in jobs]
 
 
-def oracle(data: Dataset) -> RowResult | None:
-    """What nobody can beat, where the log knows its truth."""
+def oracle(data: Dataset, options: Mapping[str, Any] | None = None) -> RowResult | None:
+    """What nobody can beat, where the log knows its truth; `options` are metrics'."""
     truth = scores.truth(data, "test")
     if truth is None:
         return None
-    metrics = {name: [m] for name, m in scores.score(data, "test", truth).items()}
+    found = scores.score(data, "test", truth, options)
+    metrics = {name: [metric] for name, metric in found.items()}
     return RowResult("oracle", "", {}, [], metrics, None, {}, 0.0)
 
 

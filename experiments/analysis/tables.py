@@ -15,6 +15,7 @@ from experiments.analysis.report.results import rounds_grid
 from experiments.analysis.table import RowResult, build_table, describe_environment
 from experiments.running import ticket_searches
 from experiments.running.workdir import write_json
+from experiments.settings import sections
 from experiments.settings.ablation import Ablation
 from experiments.settings.setup import role, roles
 from experiments.tuning import tuned
@@ -51,7 +52,8 @@ def write(context: Context, folder: Path | None = None) -> str:
       folder: where the table goes; the work directory by default.
     """
     rows, folder = train(context), folder or context.workdir
-    oracle = study.oracle(context.data)
+    options = sections.by_name(context.rows[0].config.metrics)
+    oracle = study.oracle(context.data, options)
     table = build_table(
         context.name,
         context.data.schema.name,

@@ -166,7 +166,8 @@ class Learner:
         setup = ticket_cache.single_setup(config, data, task)
         dense = ticket_cache.read_by(setup, task)
         plans = DayPlans(self._stream, config, setup)
-        rows = plans.window(days[:-1]).rows
+        plan = plans.window(days[:-1])
+        rows, seed, split = plan.rows, self._seed, self._stream.on_device
 
         def train(state: TrainState, mask: Mask, number: int) -> Fit:
             nonlocal cost
@@ -179,7 +180,7 @@ class Learner:
             starts(setup),
             train,
             lambda result: result.value(task),
-            ticket_cache.make_prune(config),
+            ticket_cache.make_prune(config, setup, seed, plan, split),
             pruning.keep_counts(
                 masks.count(dense), config.pruning.final_density, config.pruning.rounds
             ),

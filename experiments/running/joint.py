@@ -18,7 +18,7 @@ import numpy as np
 from experiments.running import progress, ticket_cache, ticket_searches
 from experiments.running.monitor import Monitor
 from experiments.running.workdir import read_arrays, read_json, write_arrays, write_json
-from experiments.settings import scores
+from experiments.settings import scores, sections
 from experiments.settings.ablation import Ablation
 from experiments.settings.config import Config
 from experiments.settings.setup import make_plan, make_setup, role, rows_of, task_names
@@ -127,8 +127,9 @@ def run_seed(
     predictions = predict_all(setup, result.best, task_masks, test)
     rows = embedding.vocabulary_rows(data.schema)
     result = result._replace(best=portable(setup.mesh, result.best, rows))
-    metrics = scores.score(data, "test", predictions)
-    alone = scores.score(data, "test", own_best.predictions)
+    options = sections.by_name(config.metrics)
+    metrics = scores.score(data, "test", predictions, options)
+    alone = scores.score(data, "test", own_best.predictions, options)
     metrics |= {
         f"{name}_own_epoch": metric
         for name, metric in alone.items()

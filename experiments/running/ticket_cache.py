@@ -22,14 +22,19 @@ from jax.sharding import Mesh
 
 from experiments.running import progress, ticket_files
 from experiments.running.monitor import Monitor
-from experiments.settings import fingerprints
+from experiments.settings import fingerprints, sections
 from experiments.settings.config import BalanceConfig, Config
 from experiments.settings.setup import make_plan, make_setup, role, rows_of, task_names
+from jaxmtl import discovery
+from jaxmtl.data.batches import Plan
 from jaxmtl.data.batches.chunks import read_chunks
+from jaxmtl.data.batches.large_plan import LargePlan
 from jaxmtl.data.store import Dataset
+from jaxmtl.keys import named
 from jaxmtl.sparsity import masks, pruning, tickets
 from jaxmtl.training.feed import place
 from jaxmtl.training.fit import fit
+from jaxmtl.training.gradients import mean_gradient
 from jaxmtl.training.spec import NetSpec, Setup
 from jaxmtl.training.train import make_epoch
 from jaxmtl.training.train_state import (
@@ -44,7 +49,7 @@ from jaxmtl.training.train_state import (
     restart,
     snapshot_of,
 )
-from jaxmtl.types import Key, Mask, Params
+from jaxmtl.types import Key, Mask, Rows
 
 FORMAT = 2
 """Of what a search does with all that `resolve` says; part of its key."""
@@ -97,6 +102,7 @@ def resolve(config: Config, data: Dataset, task: str) -> Search:
         patience=prune.patience,
         on_nonfinite=config.on_nonfinite,
         pruning={
+            "finder": sections.chosen(prune.finder),
             "unit": prune.unit,
             "scope": prune.scope,
             "final_density": prune.final_density,
@@ -282,15 +288,44 @@ def _joint_tasks(config: Config) -> str:
     return "all" if config.training.tasks == "all" else "pair"
 
 
-def make_prune(config: Config) -> Callable[[Params, Mask, int], Mask]:
-    """(net, mask, keep) -> mask, by the configured unit and scope."""
-    if config.pruning.unit == "neuron":
-        return functools.partial(pruning.prune_neurons, scope=config.pruning.scope)
-    if config.pruning.scope == "layer":
-        return lambda net, mask, keep: pruning.prune(
-            net, mask, pruning.split_keep(mask, keep)
-        )
-    return pruning.prune
+def make_prune(
+    config: Config,
+    setup: Setup,
+    seed: int,
+    plan: Plan | LargePlan,
+    train: Rows,
+) -> Callable[[Snapshot, Mask, int, int], Mask]:
+    """prune(best, mask, keep, round) -> mask, by the configured finder, unit and scope.
+
+    Args:
+      config: of the row.
+      setup: of the search's own training.
+      seed: of the search.
+      plan: the batches of that training, for a finder that needs gradients.
+      train: its rows.
+    """
+    found = sections.chosen(config.pruning.finder)
+    finder, (task,) = discovery.make(found), setup.tasks
+    key = named(jax.random.key(seed), "finder", task)
+    of_neuron = finder.of_neuron if config.pruning.unit == "neuron" else None
+
+    def prune(best: Snapshot, mask: Mask, keep: int, number: int) -> Mask:
+        gradients = None
+        if finder.needs_gradients:
+            gradients = mean_gradient(
+                setup,
+                best,
+                {task: mask},
+                plan=plan,
+                train=train,
+                seed=seed,
+                batches=finder.batches,
+            )
+        key_of_round = jax.random.fold_in(key, number)
+        scores = finder.score(best.net, mask, gradients=gradients, key=key_of_round)
+        return pruning.select(scores, mask, keep, config.pruning.scope, of_neuron)
+
+    return prune
 
 
 def _search(
@@ -313,6 +348,9 @@ def _search(
     keeps = pruning.keep_counts(
         size, config.pruning.final_density, config.pruning.rounds
     )
+    plan = make_plan(_alone(config), data, setup)
+    train = rows_of(data, "train", setup)
+    prune = make_prune(config, setup, seed, plan, train)
 
     def train_round(state, mask, number):
         ticket_files.begin_round(where, mask, outcomes)
@@ -327,8 +365,8 @@ def _search(
                 setup,
                 state,
                 {task: mask},
-                plan=make_plan(_alone(config), data, setup),
-                train=rows_of(data, "train", setup),
+                plan=plan,
+                train=train,
                 validation=rows_of(data, "validation", setup),
                 seed=seed,
                 epochs=config.pruning.epochs,
@@ -346,7 +384,7 @@ def _search(
         lambda number: start(done + number),
         train_round,
         lambda result: result.value(task),
-        make_prune(config),
+        lambda best, mask, keep, number: prune(best, mask, keep, done + number),
         keeps[done:],
         begun[-1] if begun else dense,
     )

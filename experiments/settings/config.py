@@ -227,6 +227,18 @@ class TrainingConfig:
     init_from: Annotated[Path | None, tyro.conf.arg(aliases=["--init-from"])] = None
 
 
+@sections.methods("jaxmtl.sparsity.finders")
+@dataclasses.dataclass(frozen=True)
+class FinderConfig:
+    """What a weight is worth at the end of a round: the least fall.
+
+    Attributes:
+      name: of the finder; its own settings are those of the section of its name.
+    """
+
+    name: str = "magnitude"
+
+
 @dataclasses.dataclass(frozen=True)
 class PruningConfig:
     """Algorithm 1, lines 1-9.
@@ -238,6 +250,7 @@ class PruningConfig:
         net), `random_common` (one draw for all tasks), `shuffled` (each layer
         permuted, alike for all tasks), `swapped` (each task has another's ticket),
         `ctr` (all have the CTR's); see `jaxmtl/sparsity/mask_controls.py`.
+      finder: which weights fall, `magnitude` by default.
       unit: prune single weights (`weight`) or whole neurons (`neuron`).
       scope: one threshold for the net (`global`) or one a layer (`layer`).
       final_density: fraction of weights kept after the last round, in (0, 1].
@@ -253,6 +266,7 @@ class PruningConfig:
     """
 
     masks: Literal["none"] | mask_controls.Kind = "none"
+    finder: FinderConfig = FinderConfig()
     unit: Literal["weight", "neuron"] = "weight"
     scope: Literal["global", "layer"] = "global"
     final_density: float = 0.2
@@ -262,6 +276,15 @@ class PruningConfig:
     rewind: Literal["init", "step", "fresh"] = "init"
     rewind_step: int = 100
     max_density: float | None = 0.7
+
+
+@sections.everything("jaxmtl.metrics.methods")
+@dataclasses.dataclass(frozen=True)
+class MetricsConfig:
+    """What predictions of the test are judged by: every metric that applies to a task.
+
+    A metric with options has a section of its name.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -316,6 +339,7 @@ class Config:
       balance: of the tasks.
       training: joint and single-task training.
       pruning: the search for tickets.
+      metrics: what predictions are judged by.
       checkpoint: how a training under way is kept.
       mesh: the devices it is split over.
       resume: whether the work directory may (`auto`), `must` or must `never` hold a
@@ -330,6 +354,7 @@ class Config:
     balance: BalanceConfig = BalanceConfig()
     training: TrainingConfig = TrainingConfig()
     pruning: PruningConfig = PruningConfig()
+    metrics: MetricsConfig = MetricsConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     mesh: MeshConfig = MeshConfig()
     resume: Resume = "auto"
@@ -365,6 +390,7 @@ class Config:
         sections.check(self.optimiser, "optimiser")
         sections.check(self.optimiser.schedule, "optimiser.schedule")
         sections.check(self.balance, "balance")
+        sections.check(self.pruning.finder, "pruning.finder")
         positive = {
             "model.embedding-dim": self.model.embedding_dim,
             "optimiser.learning-rate": self.optimiser.learning_rate,

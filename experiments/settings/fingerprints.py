@@ -37,6 +37,8 @@ HARMLESS_FLAGS = ("--xla_dump", "--xla_force_host_platform_device_count")
 TRAINS = ("experiments.running.joint", "experiments.settings.views")
 """What a row's seed is trained with; with all that these import."""
 METHODS = (
+    "jaxmtl.metrics.methods",
+    "jaxmtl.sparsity.finders",
     "jaxmtl.models",
     "jaxmtl.optim.directions",
     "jaxmtl.optim.schedules",

@@ -7,6 +7,7 @@ event, among all impressions.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,10 @@ def labels_of(data: Dataset, split: str) -> dict[str, np.ndarray]:
 
 
 def score(
-    data: Dataset, split: str, predictions: Mapping[str, np.ndarray]
+    data: Dataset,
+    split: str,
+    predictions: Mapping[str, np.ndarray],
+    options: Mapping[str, Any] | None = None,
 ) -> dict[str, Metric]:
     """Every metric of every predicted task, whole and by segment.
 
@@ -73,13 +77,14 @@ def score(
       data: the log.
       split: the rows predicted.
       predictions: task, or `joint.<task>` -> [n].
+      options: name of a metric -> its options, where they are not the defaults.
     """
     rows = data.splits[split]
     users = np.asarray(rows.groups["user"])
     labels, found = labels_of(data, split), {}
     for name, predicted in predictions.items():
         task, start = task_of(data.schema, name), prefix(data.schema, name)
-        whole = evaluate(task, labels, predicted, users)
+        whole = evaluate(task, labels, predicted, users, options)
         found |= {f"{start}.{metric}": value for metric, value in whole.items()}
         for number, segment in enumerate(data.schema.segments):
             inside = np.asarray(rows.extras["segment"]) == number
@@ -88,6 +93,7 @@ def score(
                 {key: column[inside] for key, column in labels.items()},
                 predicted[inside],
                 users[inside],
+                options,
             )
             found |= {f"{start}.{m}@{segment}": value for m, value in part.items()}
     return found

@@ -1,4 +1,4 @@
-"""Settings of a method that is chosen by name, each method's options in a section.
+"""Settings of methods that are files, each method's options in a section.
 
 The methods are the files of a folder (`jaxmtl.discovery`): a new file is a new name and
 a new section, here and on the command line, and nothing else is touched.
@@ -44,19 +44,43 @@ def methods(
         ]
         (given,) = [f for f in dataclasses.fields(plain) if f.name == choice]
         listed = tyro.conf.arg(metavar="{" + ",".join(names) + "}")
-        made = dataclasses.make_dataclass(
-            plain.__name__,
-            [(choice, Annotated[str, listed], given.default), *sections],
-            bases=(plain,),
-            frozen=True,
-        )
-        # As if it had been written out where `plain` is: it is pickled by its name.
-        made.__module__, made.__doc__ = plain.__module__, plain.__doc__
+        choices = (choice, Annotated[str, listed], given.default)
+        made = _as_written_out(plain, [choices, *sections])
         made.CHOICE, made.FOLDER = choice, package
         made.SECTIONS = tuple(name for name, *_ in sections)
         return made
 
     return decorate
+
+
+def everything(package: str) -> Callable[[type], type]:
+    """Decorates a frozen dataclass of settings for methods that are all in use.
+
+    Adds a section for each method of a folder that has options; there is no choice.
+
+    Args:
+      package: dotted name of the folder of methods.
+    """
+
+    def decorate(plain: type) -> type:
+        names = discovery.names(package)
+        sections = [
+            (name, Annotated[kind, tyro.conf.arg(help=names[name])], kind())
+            for name, kind in discovery.all_options(package).items()
+            if dataclasses.fields(kind)
+        ]
+        return _as_written_out(plain, sections)
+
+    return decorate
+
+
+def by_name(settings: Any) -> dict[str, Any]:
+    """Name of a method -> its options, of those that have any.
+
+    Args:
+      settings: of a class that `everything` decorates.
+    """
+    return {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
 
 
 def chosen(settings: Any) -> Any:
@@ -87,3 +111,13 @@ def unused(settings: Any) -> set[str]:
     if not hasattr(settings, "SECTIONS"):
         return set()
     return set(settings.SECTIONS) - {getattr(settings, settings.CHOICE)}
+
+
+def _as_written_out(plain: type, fields: list[tuple[str, Any, Any]]) -> type:
+    """A class with further fields, as if it had been written out where it is: it is
+    pickled by its name."""
+    made = dataclasses.make_dataclass(
+        plain.__name__, fields, bases=(plain,), frozen=True
+    )
+    made.__module__, made.__doc__ = plain.__module__, plain.__doc__
+    return made

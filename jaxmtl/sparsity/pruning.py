@@ -3,16 +3,18 @@
 LT4REC (Chen et al., 2022), Algorithm 1, step (b): after training, the weights
 of smallest magnitude leave the mask. The rate is the same every round and taken
 over the survivors (Frankle and Carbin, 2019, iterative pruning). S-Neuron, the
-paper's variant, removes whole neurons. Everything here is array code over any
-tree of kernels: it knows no model, and a mask or a count that changes never
-recompiles it.
+paper's variant, removes whole neurons. Other ways to score weights are files of
+`jaxmtl.sparsity.finders`; `select` chooses by any scores. Everything here is array
+code over any tree of kernels: it knows no model, and a mask or a count that changes
+never recompiles it.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from itertools import pairwise, zip_longest
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,9 @@ import numpy as np
 from jaxmtl.sparsity import selection
 from jaxmtl.sparsity.masks import path_name
 from jaxmtl.types import Array, Mask, Params
+
+Scope = Literal["global", "layer"]
+OfNeuron = Callable[[Array, Array], Array]
 
 
 def keep_counts(alive: int, final_density: float, rounds: int) -> tuple[int, ...]:
@@ -99,24 +104,65 @@ def prune(net: Params, mask: Mask, keep: Any) -> Mask:
       ValueError: the trees differ (names the first differing path), or a count
         is no integer or outside its range (where it is not traced).
     """
-    weights, marks = _prunable(net, mask)
-    structure = jax.tree.structure(mask)
-    if jax.tree_util.all_leaves([keep]):
-        return structure.unflatten(_keep_largest(weights, marks, _count(keep, marks)))
-    if jax.tree.structure(keep) != structure:
-        raise ValueError(
-            f"counts for each layer form the tree {jax.tree.structure(keep)}, the"
-            f" mask {structure}; give one count for each layer, as split_keep does"
-        )
-    counts = jax.tree.leaves(keep)
-    return structure.unflatten(
-        _keep_largest([w], [m], _count(k, [m]))[0]
-        for w, m, k in zip(weights, marks, counts, strict=True)
-    )
+    return _prune(net, mask, keep)
+
+
+def select(
+    scores: Any,
+    mask: Mask,
+    keep: int,
+    scope: Scope = "global",
+    of_neuron: OfNeuron | None = None,
+) -> Mask:
+    """Keeps what scores highest among what is alive.
+
+    Args:
+      scores: a tree like `mask` of float leaves; None where nothing is pruned.
+      mask: bool leaves, None = never pruned.
+      keep: how many weights, 0 <= keep <= alive.
+      scope: `global`, one threshold for the net; `layer`, each layer keeps the same
+        fraction of its survivors.
+      of_neuron: (scores [in, out], alive [in, out]) -> [out] for whole neurons, as
+        many as `keep` weights allow (`prune_neurons`); None for single weights.
+
+    Returns:
+      A subset of `mask`; of single weights with exactly `keep` set. Of equal scores
+      the last in tree order, then index order, fall first. NaN ranks highest.
+
+    Raises:
+      ValueError: as `prune` and `prune_neurons`, or there is no such scope.
+    """
+    if scope not in get_args(Scope):
+        raise ValueError(f"scope {scope!r} is none of {list(get_args(Scope))}")
+    if of_neuron is not None:
+        return prune_neurons(scores, mask, keep, scope=scope, of_neuron=of_neuron)
+    counts = keep if scope == "global" else split_keep(mask, keep)
+    return _prune(scores, mask, counts, is_ranked=True)
+
+
+def root_mean_square(weights: Array, alive: Array) -> Array:
+    """What a neuron scores by its weights: see `prune_neurons`. [in, out] -> [out].
+
+    Squared: the order is that of the root.
+    """
+    inputs = jnp.maximum(jnp.sum(alive, axis=0, dtype=jnp.int32), 1)
+    square = jnp.sum(jnp.where(alive, weights * weights, 0), axis=0) / inputs
+    return len(weights) * square
+
+
+def mean_score(scores: Array, alive: Array) -> Array:
+    """The mean score of a neuron's alive incoming weights. [in, out] -> [out]."""
+    inputs = jnp.maximum(jnp.sum(alive, axis=0, dtype=jnp.int32), 1)
+    return jnp.sum(jnp.where(alive, scores, 0), axis=0) / inputs
 
 
 def prune_neurons(
-    net: Params, mask: Mask, keep: Any, *, scope: Literal["layer", "global"] = "layer"
+    net: Params,
+    mask: Mask,
+    keep: Any,
+    *,
+    scope: Scope = "layer",
+    of_neuron: OfNeuron = root_mean_square,
 ) -> Mask:
     """Keeps the neurons that score highest, as many as `keep` weights allow.
 
@@ -140,6 +186,8 @@ def prune_neurons(
         density compares with that of `prune`. May be traced.
       scope: `layer`, all layers lose the same fraction of their neurons; `global`,
         one ranking of all neurons.
+      of_neuron: (weights [in, out], alive [in, out]) -> [out], another score; a
+        function of a module, or each call compiles anew.
 
     Returns:
       A subset of `mask`. The number of neurons kept is the largest that keeps at
@@ -159,22 +207,51 @@ def prune_neurons(
             f"kernels of shapes {shapes} form no chain [in, out], [out, next out], …;"
             " pruning neurons needs one stack of layers: prune weights instead"
         )
-    kept = _keep_neurons(weights, marks, _count(keep, marks), scope)
+    kept = _keep_neurons(weights, marks, _count(keep, marks), scope, of_neuron)
     return jax.tree.structure(mask).unflatten(kept)
 
 
-@jax.jit
-def _keep_largest(weights: list[Array], marks: list[Array], keep: Array) -> list[Array]:
-    # A cast to a wider float keeps the order; all layers need one bit pattern.
-    wide = jnp.result_type(jnp.float32, *weights)
-    return selection.mark_largest([w.astype(wide) for w in weights], marks, keep)
+def _prune(values: Any, mask: Mask, keep: Any, is_ranked: bool = False) -> Mask:
+    """`prune` by magnitude or, if `is_ranked`, by the values themselves."""
+    weights, marks = _prunable(values, mask)
+    structure = jax.tree.structure(mask)
+    if jax.tree_util.all_leaves([keep]):
+        return structure.unflatten(
+            _keep_largest(weights, marks, _count(keep, marks), is_ranked)
+        )
+    if jax.tree.structure(keep) != structure:
+        raise ValueError(
+            f"counts for each layer form the tree {jax.tree.structure(keep)}, the"
+            f" mask {structure}; give one count for each layer, as split_keep does"
+        )
+    counts = jax.tree.leaves(keep)
+    return structure.unflatten(
+        _keep_largest([w], [m], _count(k, [m]), is_ranked)[0]
+        for w, m, k in zip(weights, marks, counts, strict=True)
+    )
 
 
-@functools.partial(jax.jit, static_argnames="scope")
-def _keep_neurons(
-    weights: list[Array], marks: list[Array], keep: Array, scope: str
+@functools.partial(jax.jit, static_argnames="is_ranked")
+def _keep_largest(
+    values: list[Array], marks: list[Array], keep: Array, is_ranked: bool
 ) -> list[Array]:
-    columns = _neuron_ranks(weights, marks, scope)
+    # A cast to a wider float keeps the order; all layers need one bit pattern.
+    wide = jnp.result_type(jnp.float32, *values)
+    values = [x.astype(wide) for x in values]
+    if is_ranked:
+        values = [selection.ranked(x) for x in values]
+    return selection.mark_largest(values, marks, keep)
+
+
+@functools.partial(jax.jit, static_argnames=("scope", "of_neuron"))
+def _keep_neurons(
+    weights: list[Array],
+    marks: list[Array],
+    keep: Array,
+    scope: Scope,
+    of_neuron: OfNeuron,
+) -> list[Array]:
+    columns = _neuron_ranks(weights, marks, scope, of_neuron)
     # The features that enter the first layer are no neurons and always stay.
     rows = [jnp.zeros(len(marks[0]), jnp.uint32), *columns[:-1]]
 
@@ -195,7 +272,9 @@ def _keep_neurons(
     return [m & ~g for m, g in zip(marks, gone, strict=True)]
 
 
-def _neuron_ranks(weights: list[Array], marks: list[Array], scope: str) -> list[Array]:
+def _neuron_ranks(
+    weights: list[Array], marks: list[Array], scope: Scope, of_neuron: OfNeuron
+) -> list[Array]:
     """Each neuron's place in the ranking, from 1, as uint32 [out] a layer.
 
     A layer's best neuron has 0: nothing ranks before it. Dead ones come last.
@@ -203,15 +282,14 @@ def _neuron_ranks(weights: list[Array], marks: list[Array], scope: str) -> list[
     scores, best, alive = [], [], []
     for w, m in zip(weights, marks, strict=True):
         w = w.astype(jnp.result_type(jnp.float32, w))
-        inputs = jnp.sum(m, axis=0, dtype=jnp.int32)
-        square = jnp.sum(jnp.where(m, w * w, 0), axis=0) / jnp.maximum(inputs, 1)
-        # Squared: the order is that of the root.
-        score = jnp.where(inputs > 0, len(w) * square, -1)
+        has_inputs = jnp.any(m, axis=0)
+        score = of_neuron(w, m)
         score = jnp.where(jnp.isnan(score), jnp.inf, score)
+        score = jnp.where(has_inputs, score, -jnp.inf)
         place = jnp.argsort(jnp.argsort(-score, stable=True))
         scores.append(score if scope == "global" else -place / len(score))
         best.append(jnp.arange(len(score)) == jnp.argmax(score))
-        alive.append(inputs > 0)
+        alive.append(has_inputs)
     every = jnp.concatenate(scores)
     order = jnp.argsort(-every, stable=True)
     places = jnp.arange(1, len(every) + 1, dtype=jnp.uint32)
@@ -224,8 +302,9 @@ def _neuron_ranks(weights: list[Array], marks: list[Array], scope: str) -> list[
 
 def _prunable(net: Params, mask: Mask) -> tuple[list[Array], list[Array]]:
     """The weights that have a mask, and their masks, after checking all of them."""
-    of_net = jax.tree_util.tree_leaves_with_path(net)
-    of_mask = jax.tree_util.tree_leaves_with_path(mask, is_leaf=lambda x: x is None)
+    is_none = lambda x: x is None
+    of_net = jax.tree_util.tree_leaves_with_path(net, is_leaf=is_none)
+    of_mask = jax.tree_util.tree_leaves_with_path(mask, is_leaf=is_none)
     weights, marks = [], []
     for (path, w), (masked, m) in zip_longest(of_net, of_mask, fillvalue=((), None)):
         if path != masked:
@@ -236,6 +315,11 @@ def _prunable(net: Params, mask: Mask) -> tuple[list[Array], list[Array]]:
             )
         if m is None:
             continue
+        if w is None:
+            raise ValueError(
+                f"at {path_name(path)} there is a mask and no score; score every"
+                " weight that has a mask"
+            )
         if m.shape != w.shape or m.dtype != bool:
             raise ValueError(
                 f"at {path_name(path)} the mask is {m.dtype}{list(m.shape)}, the net"

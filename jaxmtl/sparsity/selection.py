@@ -77,6 +77,16 @@ def magnitude(x: Array) -> Array:
     return lax.bitcast_convert_type(x, unsigned) & without_sign
 
 
+def ranked(x: Array) -> Array:
+    """A float as an unsigned integer of its width that orders as it does.
+
+    Both zeros are one; NaN ranks above infinity, whatever its sign.
+    """
+    size = magnitude(x)
+    middle = jnp.array(1, size.dtype) << (8 * x.dtype.itemsize - 1)
+    return jnp.where(jnp.signbit(x) & ~jnp.isnan(x), middle - size, middle + size)
+
+
 def count(hits: Sequence[Array]) -> Array:
     """How many entries of bool arrays are set, as an int32 scalar.
 

@@ -58,7 +58,7 @@ def find(
     start: Callable[[int], Start],
     train: Callable[[Start, Mask, int], Result],
     value_of: Callable[[Result], float | None],
-    prune: Callable[[Params, Mask, int], Mask],
+    prune: Callable[[Start, Mask, int, int], Mask],
     keeps: Sequence[int],
     dense: Mask | None = None,
 ) -> tuple[Round, ...]:
@@ -73,7 +73,7 @@ def find(
         initial weights again (`init`), those of an early step, or fresh ones.
       train: (state, mask, round) -> the finished training of the subnetwork.
       value_of: the task's validation metric of a training.
-      prune: (trained net, mask, weights to keep) -> the next mask.
+      prune: (best snapshot, mask, weights to keep, round) -> the next mask.
       keeps: how many weights survive each round, falling.
       dense: the mask of the first round; by default everything that can be pruned.
 
@@ -91,7 +91,7 @@ def find(
         if number < len(keeps):
             # Whole neurons may have gone further than the counts asked for.
             keep = min(keeps[number], masks.count(mask))
-            mask = prune(result.best.net, mask, keep)
+            mask = prune(result.best, mask, keep, number)
             state = start(number + 1)
     return tuple(rounds)
 

@@ -18,7 +18,7 @@ from jaxmtl.devices import distributed
 from jaxmtl.sparsity import masks
 from jaxmtl.tables import table_shards
 from jaxmtl.training.spec import Setup
-from jaxmtl.training.train_state import Snapshot, make_init, snapshot_of
+from jaxmtl.training.train_state import Snapshot, init_shapes, snapshot_of
 from jaxmtl.types import Mask
 
 _turn = threading.Lock()
@@ -74,7 +74,7 @@ def restore(
       ValueError: the folder is missing, damaged, of another architecture or another
         checkpoint.
     """
-    state = jax.eval_shape(make_init(setup.on(None)), jax.random.key(0))
+    state = init_shapes(setup.on(None))
     snapshot = jax.eval_shape(snapshot_of, state)
     full = jax.eval_shape(
         lambda net: {task: masks.full(net, task) for task in setup.tasks}, state.net

@@ -17,6 +17,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, NamedTuple, Protocol
 
+import jax
 import numpy as np
 
 from jaxmtl import metrics
@@ -62,6 +63,27 @@ class EpochRecord(NamedTuple):
         return sum(self.regrets.values()) / len(self.regrets)
 
 
+Masks = Mapping[str, Mask | None]
+"""Task -> mask."""
+
+
+class Between(Protocol):
+    """A hook between two chunks of steps, such as a finder that moves masks."""
+
+    def __call__(
+        self, state: TrainState, task_masks: Masks
+    ) -> tuple[TrainState, Masks]:
+        """The state and the masks that the next chunk begins with.
+
+        What it keeps between calls it finds in `state.extra`, where the training's
+        first state has it under the hook's name, in arrays of NumPy's dtypes (of a key,
+        `jax.random.key_data`); trees and shapes may not change. All that it does
+        follows from its arguments, draws too (from `state.step` and a key in `extra`):
+        then a training that was stopped goes on to the same bits.
+        """
+        ...
+
+
 class Progress(NamedTuple):
     """A training under way, between two chunks of steps.
 
@@ -73,12 +95,16 @@ class Progress(NamedTuple):
       best: the snapshot of the best epoch; None before one has ended.
       losses: task -> float32 [steps taken of the epoch under way].
       history: the epochs that have ended.
+      masks: task -> mask, where a hook moves masks (`Between`); None without one.
+      best_masks: those that the best snapshot was validated under, likewise.
     """
 
     state: TrainState
     best: Snapshot | None
     losses: dict[str, np.ndarray]
     history: tuple[EpochRecord, ...]
+    masks: Masks | None = None
+    best_masks: Masks | None = None
 
     @property
     def epoch(self) -> int:
@@ -104,12 +130,14 @@ class Fit(NamedTuple):
       best_epoch: its epoch, counted from 1.
       history: all epochs.
       own_best_epoch: task -> the epoch best for that task alone.
+      masks: task -> mask, those that the snapshot was validated under.
     """
 
     best: Snapshot
     best_epoch: int
     history: tuple[EpochRecord, ...]
     own_best_epoch: dict[str, int]
+    masks: Masks | None = None
 
     def value(self, task: str) -> float | None:
         """The task's validation metric at the snapshot kept."""
@@ -119,8 +147,11 @@ class Fit(NamedTuple):
 class Keeper(Protocol):
     """Keeps a training's progress; `jaxmtl.training.resume.Folder` does so on disk."""
 
-    def restore(self) -> Progress | None:
-        """The progress saved last; None where none was."""
+    def restore(self, like: Progress) -> Progress | None:
+        """The progress saved last; None where none was.
+
+        `like` is where the training would begin: `extra` and masks have its shapes.
+        """
 
     def save(self, progress: Progress) -> None:
         """Called after each chunk; saves or not. Copies: the state is donated next."""
@@ -153,6 +184,7 @@ def fit(
     patience: int,
     on_epoch: Callable[[EpochRecord, Snapshot], None] = lambda record, snapshot: None,
     keeper: Keeper | None = None,
+    between: Between | None = None,
     chunk: int = CHUNK,
     on_nonfinite: OnNonFinite = "stop",
 ) -> Fit:
@@ -172,6 +204,9 @@ def fit(
       on_epoch: called after each epoch with its record and a snapshot; not again
         for those that a restored training had ended.
       keeper: restores a training that was stopped, and saves this one's progress.
+      between: called between two chunks, those of different epochs too; what is
+        validated, kept and saved is what a chunk ended with. How often it is called
+        depends on `chunk`.
       chunk: steps that run at most before the host looks at them.
       on_nonfinite: whether a step whose loss or gradient is not finite ends the
         training or is passed over; it moves nothing in either case.
@@ -179,19 +214,24 @@ def fit(
     Raises:
       NonFiniteLoss: such a step, with its batch; predictions that an epoch broke;
         an epoch of a task that skipped every step.
+      ValueError: `between` returns other trees or shapes than it was given.
     """
     epoch_program, to_devices = make_epoch(setup), functools.partial(place, setup)
-    gates = make_gates(setup, state.net, task_masks)
-    task_masks, gates = sharding.copy_to_all(setup.mesh, (task_masks, gates))
     labels = {name: np.asarray(column) for name, column in validation.labels.items()}
     labels = with_joint(setup.schema, labels)
-    progress = keeper.restore() if keeper else None
-    progress = progress or Progress(state, None, {}, ())
+    begun = Progress(state, None, {}, (), task_masks if between else None)
+    progress = (keeper.restore(begun) if keeper else None) or begun
+    if between:
+        task_masks = progress.masks
+    task_masks, gates = _seen(setup, progress.state, task_masks)
     while not _is_over(progress, epochs, patience):
         bounds = _chunks(plan.steps, chunk, progress.taken)
         reading = read_chunks(plan, train, seed, progress.epoch, bounds, to_devices)
         with contextlib.closing(reading) as parts:
             for part in parts:
+                if between and (progress.history or progress.taken):
+                    progress = _moved(between, progress)
+                    task_masks, gates = _seen(setup, progress.state, progress.masks)
                 state, losses = epoch_program(
                     progress.state, task_masks, gates, part.rows, part.steps
                 )
@@ -215,8 +255,34 @@ def fit(
         task: min(progress.history, key=lambda r: r.regrets[task]).epoch
         for task in setup.learned
     }
-    best, history = progress.best, progress.history
-    return Fit(best, progress.best_epoch, history, own_best_epoch)
+    return Fit(
+        progress.best,
+        progress.best_epoch,
+        progress.history,
+        own_best_epoch,
+        progress.best_masks if between else task_masks,
+    )
+
+
+def _seen(setup: Setup, state: TrainState, task_masks: Masks) -> tuple[Masks, dict]:
+    """Masks and the gates that follow from them, on all devices."""
+    gates = make_gates(setup, state.net, task_masks)
+    return sharding.copy_to_all(setup.mesh, (dict(task_masks), gates))
+
+
+def _moved(between: Between, progress: Progress) -> Progress:
+    """The progress as a hook between chunks leaves it."""
+    shapes = lambda *trees: jax.eval_shape(lambda *same: same, *trees)
+    before = shapes(progress.state, dict(progress.masks))
+    state, task_masks = between(progress.state, progress.masks)
+    task_masks = dict(task_masks)
+    if shapes(state, task_masks) != before:
+        raise ValueError(
+            "the hook between chunks returned a state or masks of another tree or other"
+            " shapes than it was given; put what it keeps into state.extra before the"
+            " training begins"
+        )
+    return progress._replace(state=state, masks=task_masks)
 
 
 def _is_over(progress: Progress, epochs: int, patience: int) -> bool:
@@ -262,7 +328,9 @@ def _end_epoch(setup, progress: Progress, snapshot, values, labels) -> Progress:
     record = EpochRecord(progress.epoch, means, values, regrets, len(skipped))
     ended = progress._replace(losses={}, history=(*progress.history, record))
     is_best = ended.best_epoch == record.epoch
-    return ended._replace(best=snapshot if is_best else progress.best)
+    if not is_best:
+        return ended
+    return ended._replace(best=snapshot, best_masks=progress.masks)
 
 
 def _check_finite(setup, losses, orders, before: int) -> None:

@@ -24,7 +24,7 @@ from jaxmtl.devices import distributed
 from jaxmtl.tables import embedding, table_shards
 from jaxmtl.training.fit import EpochRecord, Progress
 from jaxmtl.training.spec import Setup
-from jaxmtl.training.train_state import make_init, snapshot_of
+from jaxmtl.training.train_state import init_shapes, snapshot_of
 
 KEPT = 2
 """Versions on disk: the newest may turn out to be damaged."""
@@ -72,8 +72,12 @@ class Folder:
     def seconds(self) -> float:
         return time.monotonic() - self._started
 
-    def restore(self) -> Progress | None:
+    def restore(self, like: Progress | None = None) -> Progress | None:
         """The newest progress that is whole; None where there is none.
+
+        Args:
+          like: where the training would begin, for the shapes of `state.extra` and of
+            masks that a hook moves; by default there are neither.
 
         Raises:
           sealed.Unreadable: the system refuses to read it.
@@ -82,7 +86,7 @@ class Folder:
         while versions:
             path = self._path(versions.pop())
             try:
-                return self._read(path)
+                return self._read(path, like)
             except sealed.Unreadable:
                 raise  # it may be sound
             except ValueError as error:
@@ -153,20 +157,27 @@ class Folder:
             "about": np.frombuffer(json.dumps(about).encode(), np.uint8),
             **_named("state", whole(progress.state)),
             **best,
+            **_named("masks", progress.masks),
+            **_named("best_masks", progress.best_masks),
             **{f"losses/{task}": column for task, column in progress.losses.items()},
             **{f"aside/{name}": array for name, array in self.aside.items()},
         }
 
-    def _read(self, path: Path) -> Progress:
+    def _read(self, path: Path, begun: Progress | None) -> Progress:
         arrays = sealed.read(path)  # names the path itself
         try:
-            return self._unpack(arrays)
+            return self._unpack(arrays, begun)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
-    def _unpack(self, arrays: Mapping[str, np.ndarray]) -> Progress:
+    def _unpack(
+        self, arrays: Mapping[str, np.ndarray], begun: Progress | None
+    ) -> Progress:
         mesh = self._setup.mesh
-        like = jax.eval_shape(make_init(self._setup.on(None)), jax.random.key(0))
+        like = init_shapes(self._setup.on(None))
+        if begun is not None:
+            like = like._replace(extra=begun.state.extra)
+        masks = None if begun is None else begun.masks
         try:
             about = json.loads(arrays["about"].tobytes())
             history = tuple(EpochRecord(**record) for record in about["history"])
@@ -181,6 +192,8 @@ class Folder:
             on_device("best", best) if history else None,
             _below("losses/", arrays),
             history,
+            _filled("masks", masks, arrays),
+            _filled("best_masks", masks, arrays) if history else None,
         )
         self.aside.update(_below("aside/", arrays))
         self._started -= about["seconds"]

@@ -133,6 +133,12 @@ def make_init(setup: Setup) -> Callable[[Key], TrainState]:
     return functools.partial(_make_init(spec.net, spec.step, named_losses), setup.start)
 
 
+def init_shapes(setup: Setup) -> TrainState:
+    """The shapes of what `make_init` makes; nothing is drawn."""
+    program = make_init(setup)  # a jit with options of its own cannot be nested
+    return program.func.eval_shape(*program.args, jax.random.key(0))
+
+
 @functools.lru_cache(maxsize=64)
 def _make_init(
     net: NetSpec, step: StepSpec, named_losses: tuple[tuple[str, str], ...]

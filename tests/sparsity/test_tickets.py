@@ -27,11 +27,15 @@ def net_of(*weights):
 
 
 def state_of(*weights):
-    return TrainState(jnp.zeros((), jnp.int32), {}, net_of(*weights), {})
+    return TrainState(jnp.zeros((), jnp.int32), {}, net_of(*weights), {}, (), {})
 
 
 def kept(mask):
     return np.flatnonzero(np.asarray(mask["shared"]["layer00"]["kernel"])).tolist()
+
+
+def by_size(best, mask, keep, number):
+    return pruning.prune(best.net, mask, keep)
 
 
 def test_a_search_by_hand():
@@ -47,7 +51,7 @@ def test_a_search_by_hand():
         start=lambda number: state_of(1, 1, 1, 1),
         train=run,
         value_of=lambda result: result.best_epoch / 10,
-        prune=pruning.prune,
+        prune=by_size,
         keeps=(2, 1),
     )
     assert [(number, mask) for number, _, mask in calls] == [
@@ -67,14 +71,14 @@ def test_a_search_goes_on_where_whole_neurons_went_further_than_asked():
     """One outweighs a round: fewer weights are left than the next one is to keep."""
     asked = []
 
-    def prune(net, mask, keep):
-        asked.append(keep)
-        return pruning.prune(net, mask, min(keep, 1))
+    def prune(best, mask, keep, number):
+        asked.append((keep, number))
+        return pruning.prune(best.net, mask, min(keep, 1))
 
     run = lambda state, mask, number: Fit(Snapshot({}, net_of(1, 2, 3, 4)), 1, (), {})
     start = lambda number: state_of(1, 1, 1, 1)
     rounds = tickets.find(start, run, lambda fit: None, prune, (3, 2))
-    assert asked == [3, 1]
+    assert asked == [(3, 0), (1, 1)]
     assert [r.density for r in rounds] == [1, 0.25, 0.25]
 
 
@@ -87,7 +91,7 @@ def test_every_round_starts_where_it_is_told_to():
         return Fit(Snapshot({}, net_of(1, 2, 3, 4)), 1, (), {})
 
     start = lambda number: state_of(*range(number, number + 4))
-    tickets.find(start, run, lambda result: None, pruning.prune, (3, 2))
+    tickets.find(start, run, lambda result: None, by_size, (3, 2))
     for number, net in enumerate(started):
         assert_same_bits(net, net_of(*range(number, number + 4)))
 
@@ -99,7 +103,7 @@ def test_density_is_that_of_the_first_round_where_a_net_holds_more():
     dense["shared"]["layer00"]["kernel"] = read
     run = lambda state, mask, number: Fit(Snapshot({}, net_of(1, 2, 3, 4)), 1, (), {})
     start = lambda number: state_of(1, 1, 1, 1)
-    found = tickets.find(start, run, lambda fit: None, pruning.prune, (1,), dense)
+    found = tickets.find(start, run, lambda fit: None, by_size, (1,), dense)
     assert [r.density for r in found] == [1, 0.5]
     assert [kept(r.mask) for r in found] == [[0, 1], [1]]
 
@@ -219,7 +223,7 @@ def search(seed):
         start=lambda number: train_state.make_init(PLANTED)(key),
         train=run,
         value_of=lambda result: result.value("click"),
-        prune=pruning.prune,
+        prune=by_size,
         keeps=KEEPS,
     )
     return rounds, begun
@@ -295,7 +299,7 @@ def search_in_company(name):
         lambda number: init(key),
         run,
         lambda result: result.value("watch"),
-        pruning.prune,
+        by_size,
         (size // 2, size // 4),
         dense,
     )

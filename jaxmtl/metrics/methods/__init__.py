@@ -1,0 +1,1 @@
+"""Metrics by which a task is judged, one a file."""

@@ -1,0 +1,1 @@
+"""Published ways to find the mask of a round, one a file."""
