@@ -32,18 +32,19 @@ from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkItem
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = {
-    "masks": "jaxmtl/sparsity",
-    "pruning": "jaxmtl/sparsity",
-    "tickets": "jaxmtl/sparsity",
-    "losses": "jaxmtl",
-    "metrics": "jaxmtl",
-    "embedding": "jaxmtl/tables",
-    "gated_adam": "jaxmtl/optim",
+    "masks": "jaxmtl/sparsity/masks.py",
+    "pruning": "jaxmtl/sparsity/pruning.py",
+    "tickets": "jaxmtl/sparsity/tickets.py",
+    "losses": "jaxmtl/losses.py",
+    "metrics": "jaxmtl/metrics",
+    "embedding": "jaxmtl/tables/embedding.py",
+    "optim": "jaxmtl/optim",
+    "balancing": "jaxmtl/balancing",
 }
-"""Module, or a package with all of its files, -> its folder; its own tests stand in
-the folder of that name in `tests/`."""
-MORE_TESTS = {"embedding": ("row_optim",)}
-"""Module -> further files there that test it."""
+"""Name -> a module, or a package with all of its files; its own tests stand where
+`tests/` mirrors it."""
+MORE_TESTS = {"embedding": ("tests/tables/test_row_optim.py",)}
+"""Name -> further files that test it."""
 PATIENCE = 10
 """Tests hang that take so many times as long as without the fault."""
 
@@ -65,8 +66,8 @@ def annotations(path: Path) -> set[tuple[int, int]]:
 
 def files(module: str) -> list[Path]:
     """The files of a module, or of a package."""
-    path = Path(MODULES[module], module)
-    return sorted(path.rglob("*.py")) or [path.with_suffix(".py")]
+    path = Path(MODULES[module])
+    return sorted(path.rglob("*.py")) or [path]
 
 
 def module_of(fault: MutationSpec) -> str:
@@ -103,9 +104,10 @@ def name_of(fault: MutationSpec) -> str:
 
 
 def command(module: str) -> str:
-    folder = Path("tests", *Path(MODULES[module]).parts[1:])
-    names = (module, *MORE_TESTS.get(module, ()))
-    files = [str(folder / f"test_{name}.py") for name in names]
+    mirrored = Path("tests", *Path(MODULES[module]).parts[1:])
+    if mirrored.suffix:
+        mirrored = mirrored.with_name(f"test_{mirrored.name}")
+    files = [str(mirrored), *MORE_TESTS.get(module, ())]
     options = "-x -q --tb=line -p no:cacheprovider --hypothesis-profile=mutants"
     return f"{shlex.quote(sys.executable)} -m pytest {options} {' '.join(files)}"
 

@@ -64,21 +64,20 @@ def walk(title: str) -> list[Block]:
     return blocks
 
 
-def apply(block: Block, folder: Path) -> None:
-    """Writes a file, or changes one as a diff says; hunks are divided by @@."""
+def write(block: Block, folder: Path) -> None:
+    """Writes a file, which is not there yet."""
     path = folder / block.file
-    if block.kind == "python":
-        assert not path.exists(), f"{block.file} is there already"
-        path.write_text(block.text, encoding="utf-8")
-        return
-    text = path.read_text(encoding="utf-8")
-    for hunk in block.text.split("@@\n"):
-        lines = hunk.splitlines(keepends=True)
-        before = "".join(line[1:] for line in lines if line[0] in " -")
-        after = "".join(line[1:] for line in lines if line[0] in " +")
-        assert f"\n{text}".count(f"\n{before}") == 1, f"{block.file}: {before!r}"
-        text = f"\n{text}".replace(f"\n{before}", f"\n{after}")[1:]
-    path.write_text(text, encoding="utf-8")
+    assert not path.exists(), f"{block.file} is there already"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(block.text, encoding="utf-8")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Path -> content, of all code."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*.py")
+    }
 
 
 def commands(block: Block) -> list[list[str]]:
@@ -89,7 +88,17 @@ def commands(block: Block) -> list[list[str]]:
     return lines
 
 
-WALKS = ("Add an ablation", "Add a model", "Add a data set")
+WALKS = (
+    "Add an ablation",
+    "Add a loss weighting",
+    "Add a gradient surgery",
+    "Add an optimiser",
+    "Add a learning-rate schedule",
+    "Add a model",
+    "Add a way to find masks",
+    "Add a metric",
+    "Add a data set",
+)
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +109,14 @@ def followed(tmp_path_factory) -> tuple[Path, str]:
     for name in ("jaxmtl", "experiments", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=unwanted)
     shutil.copy(ROOT / "pyproject.toml", folder)
-    todo = []
+    before, todo, written = contents(folder), [], set()
     for block in [block for title in WALKS for block in walk(title)]:
         if block.kind == "sh":
             todo += commands(block)
         else:
-            apply(block, folder)
+            assert block.kind == "python", f"{block.file}: a walk adds files alone"
+            write(block, folder)
+            written.add(block.file)
     environment = os.environ | {
         "PYTHONPATH": str(folder),
         "JAXMTL_CACHE": str(folder / "cache"),
@@ -118,6 +129,9 @@ def followed(tmp_path_factory) -> tuple[Path, str]:
         text=True,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    after = contents(folder)
+    assert before.items() <= after.items(), "a walk changed a file"
+    assert set(after) - set(before) == written
     return folder, done.stdout
 
 
@@ -149,6 +163,44 @@ def test_the_models_walk_adds_a_model_that_trains_and_agrees_with_its_oracle(fol
     )
     assert row["status"] == shared["status"] == "ok"
     assert row["params"] < 1_000
+
+
+RUNS = {
+    "Add a loss weighting": ("dcrnn.mmoe", "balance", "random_weights"),
+    "Add a gradient surgery": ("lt4rec.s_weight_sum", "balance", "smallest_norm"),
+    "Add an optimiser": ("lt4rec.base_ctr", "optimiser", "signum"),
+    "Add a way to find masks": ("lt4rec.ticket_ctr", "finder", "movement"),
+}
+"""Walk -> the row it trains, the section that names its method, and the method."""
+
+
+@pytest.mark.parametrize("title", RUNS)
+def test_a_walks_method_is_what_its_run_is_made_of(followed, title):
+    folder, printed = followed
+    name, section, method = RUNS[title]
+    (words,) = [
+        words
+        for block in walk(title)
+        if block.kind == "sh"
+        for words in commands(block)
+        if "experiments.run" in words
+    ]
+    assert f"$ {' '.join(words)}" in printed
+    path = folder / "runs" / f"{name}-video_feed-demo" / "config.json"
+    settings = json.loads(path.read_text())["rows"][name]
+    settings = settings["pruning"] if section == "finder" else settings
+    assert settings[section]["name"] == method and method in settings[section]
+
+
+def test_the_schedules_walk_lowers_the_rate(followed):
+    _, printed = followed
+    assert "--optimiser.schedule.name polynomial" in printed
+
+
+def test_the_metrics_walk_adds_it_to_what_is_measured(followed):
+    folder, _ = followed
+    row = row_of(folder, "lt4rec.hard_sharing-video_feed-demo", "lt4rec.hard_sharing")
+    assert "ctr.normalised_entropy" in row["metrics"]
 
 
 def test_the_data_sets_walk_adds_a_log_in_which_looks_can_be_learned(followed):
