@@ -4,6 +4,7 @@ import gzip
 import importlib
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -284,3 +285,23 @@ def test_the_command_line_has_the_last_word_on_a_row_that_runs_alone(
     settings = json.loads((tmp_path / "run" / "config.json").read_text())["rows"]
     assert settings["lt4rec.s_neuron"]["pruning"]["unit"] == "weight"
     assert settings["lt4rec.s_neuron"]["pruning"]["masks"] == "ticket"
+
+
+@pytest.mark.parametrize(
+    ("words", "spared"),
+    [
+        ("--list", ("jax", "tyro", "scipy")),
+        ("lt4rec.tabel2", ("jax", "tyro", "scipy")),
+        ("lt4rec.table2 --help", ("matplotlib", "tensorflow_datasets", "orbax")),
+    ],
+)
+def test_what_needs_no_training_starts_no_more_than_it_needs(words, spared):
+    code = (
+        "import sys; from experiments import run\n"
+        f"try: run.main({words.split()!r})\n"
+        "except SystemExit: pass\n"
+        f"found = set({spared!r}) & set(sys.modules)\n"
+        "sys.exit(f'imports {sorted(found)}' if found else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -26,7 +26,6 @@ from jaxmtl.data.log import SPLITS, Log
 from jaxmtl.data.schema_text import MALFORMED, read_schema
 from jaxmtl.data.store.blocks import open_split, write_split
 from jaxmtl.data.store.locking import taking_turns
-from jaxmtl.data.store.tfds_builder import build, read_blocks
 from jaxmtl.types import Rows, Schema
 
 FORMAT = 3
@@ -186,6 +185,9 @@ def _write_once(
 
 
 def _write(work: Path, name: str, log: Log, identity: dict) -> None:
+    # Here, since TFDS takes half a second, which opening a prepared log can spare.
+    from jaxmtl.data.store.tfds_builder import build, read_blocks
+
     rows = build(work / "tfds", name, log)
     for split in SPLITS:
         write_split(work / split, rows[split], read_blocks(work / "tfds", split))

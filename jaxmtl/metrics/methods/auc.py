@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
 
 from jaxmtl.metrics.metric import Measure, Metric, binary_columns, measured
 
@@ -41,6 +40,8 @@ def area_under_curve(labels: ArrayLike, scores: ArrayLike) -> Metric:
     Raises:
       ValueError: shapes differ, a score is not finite, a label is not 0 or 1.
     """
+    from scipy.stats import rankdata  # half a second, which a help text can spare
+
     labels, scores = binary_columns(labels, scores)
     positive = labels > 0
     p, n = int(positive.sum()), len(labels)

@@ -33,7 +33,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import betainc, expit
 
 from jaxmtl.data.sources.video_feed.exposure import CHANNELS, Context, expose
@@ -265,6 +264,8 @@ def _intercepts(scores: np.ndarray, config: FeedConfig) -> np.ndarray:
 
     def solve(label, score, target, weights=None):
         excess = lambda b: np.average(label(b + score), weights=weights) - target
+        from scipy.optimize import brentq  # half a second, which a help text can spare
+
         return brentq(excess, -1e3, 1e3)
 
     intercept = solve(expit, click, config.click_rate)
