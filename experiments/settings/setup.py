@@ -77,7 +77,8 @@ def not_applicable(config: Config, schema: Schema) -> str | None:
     is_asked = config.training.tasks in ("pair", "all")  # for all that the log has
     if is_asked and learns_funnel(config):
         try:
-            spaces.check_funnel(architecture.name, schema, task_names(config, schema))
+            name = discovery.name_of(architecture)
+            spaces.check_funnel(name, schema, task_names(config, schema))
         except ValueError as error:
             return str(error)
     return None
@@ -91,7 +92,7 @@ def _is_about_cvr(config: Config) -> bool:
         or training.conflict_factor != 1
         or training.cvr_passes != 1
         or training.cvr_weight != 1
-        or config.model.own_dim > 0
+        or "cvr" in dict(config.model.own_dims)
         or config.pruning.masks in ("swapped", "ctr")
     )
 

@@ -70,6 +70,7 @@ def make_step(spec: TrainSpec, kind: str) -> Callable[..., tuple]:
 
         def pull(weights, rest=1.0):
             rest = jnp.full_like(own, rest)
+            weights = {n: jnp.asarray(w, losses[n].dtype) for n, w in weights.items()}
             if set(weights) == set(names):
                 return pull_all((weights, rest))
             # Each task's pass through the net alone: a cotangent of zero would cost as

@@ -623,7 +623,7 @@ def test_weights_by_rate_are_the_negatives_for_each_positive(feed):
     play = labels["click"] * labels["valid_play"]
     ratio = lambda y: (1 - y).sum() / y.sum()
     expected = {"click": ratio(labels["click"]), "valid_play": ratio(play)}
-    assert dict(setup.positive_weights) == pytest.approx(expected, rel=1e-3)
+    assert setup.numbers.positive_weights == pytest.approx(expected, rel=1e-3)
     assert setup.learned["valid_play"].name == "joint.valid_play"
 
 
@@ -637,7 +637,7 @@ def test_a_task_without_a_negative_row_has_a_weight_all_the_same(feed):
     data = dataclasses.replace(feed, splits=splits)
     config = make_config()
     setup = make_setup(config, data, task_names(config, data.schema))
-    assert dict(setup.positive_weights)["click"] == pytest.approx(
+    assert setup.numbers.positive_weights["click"] == pytest.approx(
         1 / len(ones), rel=1e-3
     )
     check_trainable(config, data)

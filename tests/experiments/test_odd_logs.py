@@ -281,7 +281,7 @@ def test_one_label_is_the_ctr_alone(tmp_path):
     assert list(LT4REC.fitted(schema).main) == ["ctr.auc"]
     weighted = dataclasses.replace(pair.training, ctr_weight=2.0, batch_size=8)
     setup = make_setup(dataclasses.replace(pair, training=weighted), data, ("click",))
-    assert setup.task_weights == (("click", 2.0),)
+    assert setup.start.task_weights == {"click": 2.0}
     counted = table1.count(data, ("train",))
     assert counted["conversions"] is None and counted["clicks"] > 0
 

@@ -140,7 +140,7 @@ def test_a_file_that_cannot_be_written_keeps_what_it_held(tmp_path, monkeypatch,
 
     if step == "write":
         monkeypatch.setattr(Path, "write_text", full)
-        monkeypatch.setattr(np, "savez_compressed", full)
+        monkeypatch.setattr(sealed, "write_arrays", full)
     else:
         monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space left"):

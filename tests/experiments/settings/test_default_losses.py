@@ -58,8 +58,8 @@ def test_what_is_recorded_is_the_loss_that_was_trained():
 )
 def test_esmm_s_set_up_has_it(start, loss):
     setup = make_setup(table2.esmm.configure(start), tiny_feed(), ("click", "watch"))
-    assert dict(setup.task_losses) == {"click": "log", "watch": loss}
-    assert setup.spaces == "product"
+    assert dict(setup.spec.loss.names) == {"click": "log", "watch": loss}
+    assert setup.spec.output.spaces == "product"
 
 
 @pytest.mark.parametrize(
@@ -72,5 +72,5 @@ def test_a_conflict_is_told_by_duration_where_the_label_is_a_ratio(
     data = tiny_feed(valid_play=valid_play)
     config = table2.s_weight_gradientconflict.configure(Config())
     setup = make_setup(config, data, (data.schema.ctr, data.schema.cvr))
-    assert setup.conflict.threshold == threshold
-    assert setup.conflict.shifts(data.schema.task(data.schema.cvr)) == shifts
+    assert setup.spec.loss.conflict.threshold == threshold
+    assert setup.spec.loss.conflict.shifts(data.schema.task(data.schema.cvr)) == shifts

@@ -25,7 +25,8 @@ def test_settings_reach_the_program():
     assert setup.start.table_learning_rate == 0.3
     assert setup.start.learning_rate == Config().optimiser.learning_rate
     training = make("training", precision="bfloat16")
-    assert make_setup(training, DATA, ("click",)).precision == "bfloat16"
+    setup = make_setup(training, DATA, ("click",))
+    assert setup.spec.output.precision == "bfloat16"
 
 
 def test_without_settings_tables_are_under_lazy_adam_at_the_nets_rate():
