@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -203,6 +204,10 @@ def restart(setup: Setup, key: Key, snapshot: Snapshot) -> TrainState:
     """The state of `make_init` with a snapshot's parameters; empty moments.
 
     The snapshot may be of more tasks than the setup's: each part is taken by name.
+    Rates and weights are those of the setup.
+
+    Raises:
+      ValueError: the snapshot's net has another shape.
     """
     state = make_init(setup)(key)
     tables = {
@@ -217,6 +222,12 @@ def restart(setup: Setup, key: Key, snapshot: Snapshot) -> TrainState:
         return jnp.copy(found)
 
     net = jax.tree_util.tree_map_with_path(part, state.net)
+    try:
+        chex.assert_trees_all_equal_shapes_and_dtypes(net, state.net)
+    except AssertionError as error:
+        raise ValueError(
+            f"the snapshot is of another net than the setup's: {error}"
+        ) from error
     return state._replace(tables=tables, net=net)
 
 
