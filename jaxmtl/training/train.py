@@ -69,6 +69,8 @@ def make_step(spec: TrainSpec, kind: str) -> Callable[..., tuple]:
         (losses, own), pull_all = jax.vjp(losses_of, state.net, gathered)
 
         def pull(weights, rest=1.0):
+            typed = lambda name: jnp.asarray(weights[name], losses[name].dtype)
+            weights = {name: typed(name) for name in weights}
             rest = jnp.full_like(own, rest)
             if set(weights) == set(names):
                 return pull_all((weights, rest))
@@ -108,7 +110,7 @@ def make_step(spec: TrainSpec, kind: str) -> Callable[..., tuple]:
             state.opt.sound + moves,
             state.opt.slots | {slot: moments},
         )
-        kept = lambda new, old: jnp.where(moves, new, old)
+        kept = lambda new, old: jnp.where(moves, new, old).astype(old.dtype)
         balance = jax.tree.map(kept, balance, state.balance)
         state = state._replace(
             step=state.step + 1, tables=tables, net=net, opt=opt, balance=balance
