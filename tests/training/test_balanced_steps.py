@@ -58,7 +58,7 @@ def make(case: str, balancer, **changes):
     """Plain descent by 1: what moved is minus the gradient."""
     given = CASES[case]
     settings = {
-        "architecture": SharedTrunk((4, 3)),
+        "architecture": SharedTrunk((4,)),
         "crossing": Crossing("none"),
         "dim": 2,
         "own_dims": () if given.net else {"watch": 2},
