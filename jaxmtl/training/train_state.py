@@ -203,6 +203,9 @@ def restart(setup: Setup, key: Key, snapshot: Snapshot) -> TrainState:
     """The state of `make_init` with a snapshot's parameters; empty moments.
 
     The snapshot may be of more tasks than the setup's: each part is taken by name.
+
+    Raises:
+      ValueError: a part has another shape there: the net depends on its tasks.
     """
     state = make_init(setup)(key)
     tables = {
@@ -210,10 +213,16 @@ def restart(setup: Setup, key: Key, snapshot: Snapshot) -> TrainState:
         for stack, table in state.tables.items()
     }
 
-    def part(path, _):
+    def part(path, like):
         found = snapshot.net
         for step in path:
             found = found[step.key]
+        if found.shape != like.shape:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise ValueError(
+                f"{name} of the snapshot is {found.shape}, here it is {like.shape}; go"
+                f" on from a net built for the same tasks ({', '.join(setup.tasks)})"
+            )
         return jnp.copy(found)
 
     net = jax.tree_util.tree_map_with_path(part, state.net)

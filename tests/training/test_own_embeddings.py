@@ -223,3 +223,13 @@ def test_a_training_with_stacks_for_all_tasks_resumes_to_the_same_bits(tmp_path)
     assert not said and result.history == expected.history
     assert_same_bits(result.best, expected.best)
     assert set(result.best.tables) == {"shared", *TASKS}
+
+
+def test_a_net_that_depends_on_its_tasks_is_not_restarted_from_another():
+    """Alone, a task reads its own stack: its head is shorter than among the others."""
+    snapshot = train_state.snapshot_of(start(make()))
+    alone = make(tasks=("watch",), own_dims={"watch": 2})
+    with pytest.raises(
+        ValueError, match=r"tasks/watch/head/kernel .*\(32, 1\).*\(16, "
+    ):
+        train_state.restart(alone, KEY, snapshot)
