@@ -24,7 +24,14 @@ from experiments.running import progress, ticket_files
 from experiments.running.monitor import Monitor
 from experiments.settings import fingerprints, sections
 from experiments.settings.config import BalanceConfig, Config
-from experiments.settings.setup import make_plan, make_setup, role, rows_of, task_names
+from experiments.settings.setup import (
+    make_plan,
+    make_setup,
+    role,
+    roles,
+    rows_of,
+    task_names,
+)
 from jaxmtl import discovery
 from jaxmtl.data.batches import Plan
 from jaxmtl.data.batches.chunks import read_chunks
@@ -233,10 +240,12 @@ def company(config: Config, data: Dataset) -> tuple[str, ...]:
     """The tasks that the net of a search is built for.
 
     What they share may depend on them: a DCRNN of two tasks has more positions than
-    either reads.
+    either reads. A task of the pair is searched for, and rewinds, as in the pair, so
+    that rows share searches.
     """
-    training = dataclasses.replace(config.training, tasks=_joint_tasks(config))
-    return task_names(dataclasses.replace(config, training=training), data.schema)
+    names = task_names(config, data.schema)
+    pair = tuple(roles(data.schema).values())
+    return pair if set(names) < set(pair) else names
 
 
 def make_start(
@@ -281,11 +290,6 @@ def _warm(config: Config, data: Dataset, seed: int, key: Key) -> Snapshot:
         state, _ = make_epoch(setup)(state, dense, gates, part.rows, part.steps)
         left -= plan.steps
     return snapshot_of(state)
-
-
-def _joint_tasks(config: Config) -> str:
-    """Single tasks rewind to where the pair would, so that rows share searches."""
-    return "all" if config.training.tasks == "all" else "pair"
 
 
 def make_prune(

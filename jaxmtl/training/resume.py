@@ -34,6 +34,10 @@ class Stopped(Exception):
     """A training was asked to stop; its progress is saved."""
 
 
+class OtherNumbers(ValueError):
+    """The progress saved is of a training with other rates or weights."""
+
+
 class Folder:
     """Keeps the progress of one training, and small arrays beside it.
 
@@ -81,13 +85,14 @@ class Folder:
 
         Raises:
           sealed.Unreadable: the system refuses to read it.
+          OtherNumbers: it is of other rates or weights, which a state holds too.
         """
         versions = self._versions()
         while versions:
             path = self._path(versions.pop())
             try:
                 return self._read(path, like)
-            except sealed.Unreadable:
+            except (sealed.Unreadable, OtherNumbers):
                 raise  # it may be sound
             except ValueError as error:
                 before = self._path(versions[-1]) if versions else "the beginning"
@@ -149,6 +154,7 @@ class Folder:
         about = {
             "history": [record._asdict() for record in progress.history],
             "seconds": self.seconds,
+            "numbers": _numbers(self._setup),
         }
         rows = embedding.vocabulary_rows(self._setup.schema)
         whole = lambda tree: table_shards.portable(self._setup.mesh, tree, rows)
@@ -167,6 +173,8 @@ class Folder:
         arrays = sealed.read(path)  # names the path itself
         try:
             return self._unpack(arrays, begun)
+        except OtherNumbers as error:
+            raise OtherNumbers(f"{path}: {error}") from error
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -181,8 +189,10 @@ class Folder:
         try:
             about = json.loads(arrays["about"].tobytes())
             history = tuple(EpochRecord(**record) for record in about["history"])
+            saved = about["numbers"]
         except (KeyError, TypeError) as error:
             raise ValueError(f"progress of another version: {error}") from error
+        _check_numbers(saved, _numbers(self._setup))
         best = jax.eval_shape(snapshot_of, like)
         on_device = lambda name, like: table_shards.placed(
             mesh, _filled(name, like, arrays)
@@ -198,6 +208,25 @@ class Folder:
         self.aside.update(_below("aside/", arrays))
         self._started -= about["seconds"]
         return progress
+
+
+def _numbers(setup: Setup) -> dict[str, Any]:
+    """Rates and weights by name: those of losses, and those that a state begins with.
+
+    Some of them lie in the state, which would go on with them whatever the setup says.
+    """
+    trees = setup.numbers._asdict() | setup.start._asdict()
+    return {name: jax.tree.map(float, tree) for name, tree in trees.items()}
+
+
+def _check_numbers(saved: dict[str, Any], given: dict[str, Any]) -> None:
+    for name, value in given.items():
+        if saved.get(name) != value:
+            raise OtherNumbers(
+                f"the progress saved is of a training whose {name} is"
+                f" {saved.get(name)}, here it is {value}; continue with the number"
+                " saved, or keep this training in another folder"
+            )
 
 
 def _named(name: str, tree: Any) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def make_step(spec: TrainSpec, kind: str) -> Callable[..., tuple]:
             state.opt.sound + moves,
             state.opt.slots | {slot: moments},
         )
-        kept = lambda new, old: jnp.where(moves, new, old)
+        kept = lambda new, old: jnp.where(moves, new, old).astype(old.dtype)
         balance = jax.tree.map(kept, balance, state.balance)
         state = state._replace(
             step=state.step + 1, tables=tables, net=net, opt=opt, balance=balance

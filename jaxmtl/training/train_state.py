@@ -207,7 +207,8 @@ def restart(setup: Setup, key: Key, snapshot: Snapshot) -> TrainState:
     Rates and weights are those of the setup.
 
     Raises:
-      ValueError: the snapshot's net has another shape.
+      ValueError: a part has another shape there (the net depends on its tasks), or
+        another type.
     """
     state = make_init(setup)(key)
     tables = {
@@ -215,19 +216,23 @@ def restart(setup: Setup, key: Key, snapshot: Snapshot) -> TrainState:
         for stack, table in state.tables.items()
     }
 
-    def part(path, _):
+    def part(path, like):
         found = snapshot.net
         for step in path:
             found = found[step.key]
+        if found.shape != like.shape:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise ValueError(
+                f"{name} of the snapshot is {found.shape}, here it is {like.shape}; go"
+                f" on from a net built for the same tasks ({', '.join(setup.tasks)})"
+            )
         return jnp.copy(found)
 
     net = jax.tree_util.tree_map_with_path(part, state.net)
     try:
-        chex.assert_trees_all_equal_shapes_and_dtypes(net, state.net)
+        chex.assert_trees_all_equal_dtypes(net, state.net)
     except AssertionError as error:
-        raise ValueError(
-            f"the snapshot is of another net than the setup's: {error}"
-        ) from error
+        raise ValueError(f"the snapshot is of another precision: {error}") from error
     return state._replace(tables=tables, net=net)
 
 

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from conftest import make_rows, make_setup
 
+from jaxmtl.balancing.methods.gradnorm import GradNorm
+from jaxmtl.balancing.methods.pcgrad import PCGrad
 from jaxmtl.data.batches import Plan
 from jaxmtl.devices import distributed, sharding
 from jaxmtl.models import Dcrnn
@@ -52,6 +54,12 @@ DCRNN = make_setup(
     summed=True,
     tables="adam",
 )
+
+BALANCED = {
+    name: LT4REC.with_step(summed=True, balancer=balancer)
+    for name, balancer in {"pcgrad": PCGrad(), "gradnorm": GradNorm()}.items()
+}
+"""Norms and inner products over all that tasks share; drawn orders; learned weights."""
 
 
 def on_mesh(setup, devices):
@@ -133,6 +141,7 @@ def train_on_devices(folder):
         ("lt4rec", LT4REC, 32, 10, (1, 8)),
         ("lt4rec", LT4REC, 64, 50, (1, 2, 8)),
         ("dcrnn", DCRNN, 64, 50, (1, 2, 8)),
+        *((name, setup, 64, 10, (1, 8)) for name, setup in BALANCED.items()),
     )
     for name, setup, bits, steps, counts in trainings:
         jax.config.update("jax_enable_x64", bits == 64)

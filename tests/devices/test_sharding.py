@@ -30,7 +30,7 @@ from jaxmtl.tables import table_shards
 from jaxmtl.types import Task
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
-"""Over 100 and over 20 steps."""
+"""Over 100 steps, 20 in float32 and under balancers."""
 HERE = Path(__file__).parent
 
 
@@ -91,10 +91,12 @@ def assert_same(got, expected, tolerance):
         ("lt4rec", "float32", 8),
         ("dcrnn", "float64", 2),
         ("dcrnn", "float64", 8),
+        ("pcgrad", "float64", 8),
+        ("gradnorm", "float64", 8),
     ],
 )
 def test_devices_split_a_training_without_a_trace(results, model, precision, devices):
-    """Of all losses, parameters and moments after 100 steps, 20 in float32."""
+    """Of all losses, parameters and moments, what a balancer keeps too."""
     one = results[f"{model}-{precision}-1"]
     rows = one["['state'].tables['shared'].rows"]
     assert rows.dtype == precision and rows.shape == (TABLE_ROWS, 4)
