@@ -153,6 +153,8 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
         return [plain(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # 1 and 1.0 are one number
     if value is None or isinstance(value, str | int | float):
         return value
     raise TypeError(f"{value!r} has no place in the key of a ticket search")

@@ -124,6 +124,9 @@ def _module_file(name: str) -> Path | None:
     root, *parts = name.split(".")
     if root not in ("jaxmtl", __name__.partition(".")[0]):
         return None
+    folder, _, last = name.rpartition(".")
+    if folder in METHODS:  # which may have been given further folders
+        return discovery.files(folder).get(last)
     base = Path(_root(root), *parts)
     files = (base / "__init__.py", base.with_suffix(".py"))
     return next((file for file in files if file.is_file()), None)

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from experiments import run
+from experiments.analysis import experiment
 from experiments.running import joint
 from experiments.running.workdir import claim, read_json, write_json
 from experiments.settings.ablation import Ablation, Row
@@ -35,7 +35,7 @@ def described(folder):
     config = Config()
     training = dataclasses.replace(config.training, init_from=folder)
     config = dataclasses.replace(config, training=training)
-    return run._describe("b", config, [Ablation("b", Row("b"), config)], DATA)
+    return experiment._describe("b", config, [Ablation("b", Row("b"), config)], DATA)
 
 
 def test_a_run_goes_on_only_from_the_run_it_began_with(tmp_path, earlier):
