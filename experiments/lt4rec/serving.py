@@ -215,7 +215,8 @@ def quality(
         for at in range(0, rows.num_rows, CHUNK)
     ]
     logits = {task: jnp.asarray(np.concatenate(parts))}
-    found = outputs.predictions(trained.setup, logits)
+    setup = trained.setup
+    found = outputs.predictions(schema, setup.spec.output, setup.numbers, logits)
     (name, predicted), *_ = found.items()
     kind = schema.task(task)
     labels = {key: np.asarray(column) for key, column in rows.labels.items()}

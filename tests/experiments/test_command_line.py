@@ -15,6 +15,7 @@ from tiny import TINY
 
 import experiments.lt4rec
 from experiments import run
+from experiments.analysis import tables
 from experiments.running import joint, ticket_cache
 from experiments.running.workdir import read_arrays, write_arrays
 from experiments.settings import listing
@@ -280,7 +281,7 @@ def test_a_copied_ablation_with_one_field_changed_is_listed_and_runs(
 def test_the_command_line_has_the_last_word_on_a_row_that_runs_alone(
     command, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(run.tables, "write", lambda context: "")
+    monkeypatch.setattr(tables, "write", lambda context: "")
     assert command("lt4rec.s_neuron", "--pruning.unit", "weight")[0] == 0
     settings = json.loads((tmp_path / "run" / "config.json").read_text())["rows"]
     assert settings["lt4rec.s_neuron"]["pruning"]["unit"] == "weight"

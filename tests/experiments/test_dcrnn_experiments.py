@@ -15,7 +15,9 @@ from typing import Literal
 import jax
 import numpy as np
 import pytest
+import tyro
 from conftest import assert_same_bits
+from trainings import moments
 
 import experiments
 from experiments import run
@@ -50,6 +52,7 @@ from experiments.running import joint, ticket_cache
 from experiments.settings import ablation, listing, views
 from experiments.settings.config import Config
 from experiments.settings.layout import DCRNN
+from experiments.settings.options import Options
 from experiments.settings.setup import check_trainable, make_setup, task_names
 from jaxmtl.data.sources import video_feed
 from jaxmtl.data.store import Dataset
@@ -538,10 +541,10 @@ def feed(tmp_path_factory) -> Dataset:
 
 def make_config(module=mmoe, **training) -> Config:
     """What `TINY` says, of a row."""
-    config = run.tyro.cli(
-        run.Options,
+    config = tyro.cli(
+        Options,
         args=TINY,
-        default=run.Options(ablation.set_up(short(module), "demo")),
+        default=Options(ablation.set_up(short(module), "demo")),
     ).config
     config = module.configure(config)
     return dataclasses.replace(
@@ -558,7 +561,7 @@ def test_a_warm_start_has_the_checkpoints_bits_and_no_moments(every, feed):
     )
     assert_same_bits(state.net, kept.net)
     assert_same_bits(state.tables["shared"].rows, kept.tables["shared"])
-    assert all(not np.any(leaf) for leaf in jax.tree.leaves(state.moments["all"].mean))
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(moments(state).mean))
     assert state.step == 0
 
 
@@ -707,7 +710,7 @@ def test_a_label_in_disguise_is_refused_and_can_be_allowed(
 ):
     """A column that tells how often a row was clicked is no feature of it."""
     forbid_training(monkeypatch)
-    monkeypatch.setattr(run.tables, "write", lambda context: "trains now")
+    monkeypatch.setattr(tables, "write", lambda context: "trains now")
     lines = (OWN / "log.csv").read_text().splitlines()
     click = lines[0].split(",").index("click")
     # So few rows would prove nothing: each stands there several times.

@@ -373,7 +373,7 @@ def test_a_table_says_why_a_metric_is_undefined(n, positives, why):
 
 def test_no_answer_is_relative_to_a_metric_of_0():
     panel = {"metric": "AUC", "density": [1.0, 0.2], "values": [[0.0, 0.5], [0.0, 0.4]]}
-    (answer,) = questions.densities({"CTR (click)": panel})
+    (answer,) = questions.judge({"rows": []}, {"CTR (click)": panel})
     assert answer["relative"] is None
     assert " – " in questions.to_text([answer], "command").splitlines()[2]
 
@@ -486,9 +486,9 @@ def test_what_cannot_be_exported_is_refused_in_one_line(
 ):
     where = tmp_path / "run"
     if config is not None:
-        (where / "rows" / "lt4rec.s_weight" / "seed0" / "checkpoint").mkdir(
-            parents=True
-        )
+        seed = where / "rows" / "lt4rec.s_weight" / "seed0"
+        (seed / "checkpoint").mkdir(parents=True)
+        (seed / "seed.json").write_text("{}")
         (where / "config.json").write_text(config)
     code = export.main([str(where), f"--out={tmp_path / 'out'}", *arguments])
     lines = capsys.readouterr().err.splitlines()

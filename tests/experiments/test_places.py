@@ -19,9 +19,10 @@ from experiments.settings import ablation, config
 from experiments.tuning import trials
 from jaxmtl import console, places, studies
 from jaxmtl.data import store
+from jaxmtl.data.store import tfds_builder
 from jaxmtl.devices import distributed
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def python(*words, cwd, keep=(), **environment):
@@ -281,7 +282,7 @@ def test_a_cache_that_fills_up_is_named_and_left_empty(error, tmp_path, monkeypa
     def build(*args):
         raise error
 
-    monkeypatch.setattr(store, "build", build)
+    monkeypatch.setattr(tfds_builder, "build", build)
     with pytest.raises(
         ValueError, match=f"written to {tmp_path}: .*{store.FULL}; make"
     ):

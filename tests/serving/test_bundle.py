@@ -1,6 +1,5 @@
 """A bundle holds each value once, comes back to the bit, or is refused by name."""
 
-import dataclasses
 import json
 import pickle
 
@@ -19,7 +18,8 @@ from jaxmtl.serving.bundle import Bundle, DamagedBundle
 from jaxmtl.sparsity import masks
 from jaxmtl.training.train_state import init_net
 
-SETUP = make_setup(own_dims=(("watch", 2),))
+OWN_DIMS = (("watch", 2),)
+SETUP = make_setup(own_dims=OWN_DIMS)
 
 
 def random_masks(net, densities, seed=0):
@@ -113,6 +113,7 @@ def test_a_net_without_masks_comes_back_whole(tmp_path, architecture):
     setup = make_setup(
         architecture=architecture,
         tasks=("click", "like"),
+        task_losses={"click": "log", "like": "log"},
         summed=True,
         spaces=getattr(architecture, "spaces", "own"),
     )
@@ -186,7 +187,7 @@ def test_a_pickle_is_never_opened(written):
 def test_files_of_two_bundles_do_not_mix(written, tmp_path_factory):
     folder, given = written
     other = tmp_path_factory.mktemp("other")
-    bigger = dataclasses.replace(SETUP, tasks=("click", "watch", "like"))
+    bigger = make_setup(tasks=("click", "watch", "like"), own_dims=OWN_DIMS)
     net = init_net(bigger, jax.random.key(0))
     bundle.write(
         other, Bundle(net, random_masks(net, dict.fromkeys(bigger.tasks, 0.9)), TABLES)

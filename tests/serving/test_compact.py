@@ -1,7 +1,5 @@
 """A subnetwork without its dead neurons and inputs says what the masked one says."""
 
-import dataclasses
-
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
@@ -200,7 +198,7 @@ def test_neuron_masks_become_smaller_matrices_of_just_the_kept_weights(net):
 
 @pytest.mark.parametrize("kind", ["elementwise", "inner", "none"])
 def test_dependence_names_the_fields_an_entry_is_made_of(kind):
-    setup = dataclasses.replace(SETUP, crossing=Crossing(kind), own_dims=())
+    setup = SETUP.with_net(crossing=Crossing(kind), own_dims=())
     like, layer = features_like(setup), feature_layer(setup.crossing)
     found = compact.dependence(lambda f: layer.apply({}, f), like)
     fields, dim = like.shared.shape[1:]

@@ -85,7 +85,7 @@ def trained(family):
     )
     rng = np.random.default_rng(0)
     draw = lambda x: jnp.asarray(rng.normal(scale=0.5, size=x.shape), jnp.float32)
-    state = jax.eval_shape(train_state.make_init(setup), jax.random.key(0))
+    state = train_state.init_shapes(setup)
     snapshot = jax.tree.map(draw, jax.eval_shape(train_state.snapshot_of, state))
     task_masks = train_state.dense_masks(setup, snapshot.net)
     if setup.masked:
@@ -144,7 +144,10 @@ def test_a_folder_scores_raw_rows_as_evaluation_does(tmp_path, family):
 def test_programs_compute_in_the_precision_that_was_trained(family):
     """Within a few roundings of evaluation; to float32's it is much further."""
     full, snapshot, task_masks = trained(family)
-    setup = dataclasses.replace(full, precision="bfloat16")
+    output = dataclasses.replace(full.spec.output, precision="bfloat16")
+    setup = dataclasses.replace(
+        full, spec=dataclasses.replace(full.spec, output=output)
+    )
     kind = export.kind_of(setup)
     marks = task_masks if setup.masked else dict.fromkeys(setup.tasks)
     held = bundle.Bundle(snapshot.net, marks, dict(snapshot.tables))

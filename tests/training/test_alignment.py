@@ -152,6 +152,7 @@ def test_a_task_the_net_does_not_train_is_refused():
 def test_tasks_that_learn_through_one_another_have_no_gradient_each():
     funnel = make_setup(
         tasks=("click", "like"),
+        task_losses={"click": "log", "like": "log"},
         architecture=models.Esmm((4,)),
         spaces="product",
         summed=True,

@@ -1,6 +1,5 @@
 """A snapshot comes back as it was saved, or not at all."""
 
-import dataclasses
 import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,8 @@ from jaxmtl.models import HardSharing, SharedTrunk
 from jaxmtl.sparsity import masks
 from jaxmtl.training import checkpoint, train_state
 
-SETUP = make_setup(own_dims=(("watch", 2),))
+OWN_DIMS = (("watch", 2),)
+SETUP = make_setup(own_dims=OWN_DIMS)
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore:coroutine .* was never awaited"),
@@ -131,8 +131,9 @@ def test_missing_folder_is_refused(tmp_path):
 )
 def test_checkpoint_of_another_net_is_refused(tmp_path, trained, change):
     checkpoint.save(tmp_path / "kept", *trained)
+    other = make_setup(**{"own_dims": OWN_DIMS} | change)
     with pytest.raises(ValueError, match="kept cannot be read for a net of this setup"):
-        checkpoint.restore(tmp_path / "kept", dataclasses.replace(SETUP, **change))
+        checkpoint.restore(tmp_path / "kept", other)
 
 
 def test_damage_never_passes_for_what_was_saved(tmp_path):

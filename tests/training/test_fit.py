@@ -18,7 +18,7 @@ TRAIN, VALIDATION = make_rows(64, seed=1), make_rows(60, seed=2)
 
 
 def beginning(setup):
-    state = train_state.make_init(make_setup())(KEY)  # alike for all setups here
+    state = train_state.make_init(setup)(KEY)
     dense = train_state.dense_masks(setup, state.net)
     plan = Plan(TRAIN, setup.learned, 32)
     return state, dense, plan, jax.tree.map(jnp.asarray, TRAIN)

@@ -212,12 +212,12 @@ def test_odds_of_a_focal_loss_are_recalibrated_before_they_are_multiplied(spaces
     logits = draw_logits(EVENTS)
     learned = logits | {"visit": losses.odds_learned("focal", logits["visit"])}
     assert (abs(learned["visit"] - logits["visit"]) > 0.1).any()
-    found = outputs.predictions(setup, logits)
-    assert_close(found, outputs.predictions(plain, learned))
-    on_loss = outputs.loss_logits(setup, logits)
+    found = predictions(setup, logits)
+    assert_close(found, predictions(plain, learned))
+    on_loss = loss_logits(setup, logits)
     assert_same_bits(on_loss["visit"], logits["visit"])
     if spaces == "product":
-        joint = outputs.loss_logits(plain, learned)["buy"]
+        joint = loss_logits(plain, learned)["buy"]
         assert_close({"buy": on_loss["buy"]}, {"buy": joint})
 
 
@@ -225,7 +225,7 @@ def test_weights_on_a_focal_loss_are_taken_off_what_it_learns():
     conflict, positive = Conflict("buy", 5.0, 0.5), (("buy", 20.0),)
     setup = focal_shop(("buy",), conflict=conflict, positive_weights=positive)
     logits = draw_logits(EVENTS)
-    found = outputs.calibrate(setup, logits)["buy"]
+    found = calibrate(setup, logits)["buy"]
     expected = losses.odds_learned("focal", logits["buy"]) + np.log(5 / 20)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
@@ -255,9 +255,9 @@ def esmm_loss(click, watch):
     f32 = lambda column: jnp.asarray(column, jnp.float32)
     labels = {"click": f32(CLICKS), "watch": f32(WATCHED)}
     rows = Rows(jnp.ones((4, 2), jnp.int32), jnp.zeros((4, 0)), labels, {}, {})
-    batch = outputs.with_joint(setup, Batch(rows, jnp.ones(4, bool)))
-    logits = outputs.loss_logits(setup, {"click": f32(click), "watch": f32(watch)})
-    return outputs.mean_loss(setup, "watch", logits["watch"], batch)
+    batch = outputs.with_joint(setup.spec, Batch(rows, jnp.ones(4, bool)))
+    logits = loss_logits(setup, {"click": f32(click), "watch": f32(watch)})
+    return outputs.mean_loss(setup.spec, setup.numbers, "watch", logits["watch"], batch)
 
 
 @pytest.mark.parametrize("scale", [1, 8])

@@ -55,7 +55,7 @@ def count(tree) -> int:
 def test_size_before_training_is_that_of_the_net_that_trains(architecture, feed):
     config = make_config(architecture, hidden=(6, 5))
     setup = make_setup(config, feed, task_names(config, feed.schema))
-    state = jax.eval_shape(train_state.make_init(setup), jax.random.key(0))
+    state = train_state.init_shapes(setup)
     assert sizes.net_size(config, feed.schema) == count(state.net)
     # The training's table is padded; what is counted are the rows that ids name.
     rows = embedding.vocabulary_rows(feed.schema)

@@ -353,8 +353,8 @@ def test_a_tuning_stopped_in_the_middle_of_a_training_goes_on_in_it(
     monkeypatch.undo()
     unpack = Folder._unpack
 
-    def an_hour_later(self, arrays):
-        found = unpack(self, arrays)
+    def an_hour_later(self, *given):
+        found = unpack(self, *given)
         self._started -= 3600
         return found
 

@@ -60,7 +60,7 @@ def run_tuned(cache, tmp_path, capsys, monkeypatch):
 
     def call(name, path, *arguments):
         found = []
-        monkeypatch.setattr(run.tables, "write", lambda c: found.append(c) or "")
+        monkeypatch.setattr(experiment.tables, "write", lambda c: found.append(c) or "")
         capsys.readouterr()
         made = ("--data.cache", str(cache), "--workdir", str(tmp_path / "run"))
         settings = ("--tuned", str(path), "--no-report", *TINY, *made, *arguments)
