@@ -194,7 +194,7 @@ def test_seeds_trained_together_are_those_trained_alone(moving):
 
 ON_FOUR_DEVICES = """
     import functools, jax, jax.numpy as jnp, numpy as np
-    from jaxmtl import lanes
+    from jaxmtl.devices import lanes
 
     assert jax.device_count() == 4
     compiled = jax.jit(lambda x, w: {"y": jnp.sin(x) @ w})

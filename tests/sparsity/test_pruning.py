@@ -207,7 +207,7 @@ def test_seeds_mapped_over_are_pruned_as_each_alone():
 EIGHT_DEVICES = """
 import re, jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from jaxmtl import pruning
+from jaxmtl.sparsity import pruning
 
 assert jax.device_count() == 8
 mesh = jax.make_mesh((8,), ("model",), axis_types=(AxisType.Auto,))
