@@ -1,11 +1,12 @@
-"""Checks of the options of directions and schedules.
+"""The options of Adam and its kin, and checks of directions' and schedules' options.
 
-Each takes a frozen dataclass and the names of its options to check, and raises a
+A check takes a frozen dataclass and the names of its options to check, and raises a
 `ValueError` that says which one is wrong, what it is and what it may be.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import numbers
 from collections.abc import Callable, Sequence
@@ -41,6 +42,25 @@ def check_steps(options: object, *names: str, least: int) -> None:
     """Numbers of steps: whole, from `least` on."""
     is_fine = lambda x: isinstance(x, numbers.Integral) and x >= least
     _check(options, names, is_fine, f"a whole number of at least {least}")
+
+
+@dataclasses.dataclass(frozen=True)
+class AdamOptions:
+    """Hyper-parameters of Adam, and of methods that change what it does with them.
+
+    Attributes:
+      b1: decay of the mean of gradients.
+      b2: decay of the mean of their squares.
+      eps: added to the root.
+    """
+
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+
+    def __post_init__(self):
+        check_decays(self, "b1", "b2")
+        check_positive(self, "eps")
 
 
 def _check(

@@ -20,27 +20,13 @@ import jax.numpy as jnp
 import optax
 
 from jaxmtl.optim.chain import Gated
-from jaxmtl.optim.options import check_decays, check_positive
+from jaxmtl.optim.options import AdamOptions
 from jaxmtl.types import Array, Params
 
 
 @dataclasses.dataclass(frozen=True)
-class Adam:
-    """Hyper-parameters.
-
-    Attributes:
-      b1: decay of the mean of gradients.
-      b2: decay of the mean of their squares.
-      eps: added to the root.
-    """
-
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-
-    def __post_init__(self):
-        check_decays(self, "b1", "b2")
-        check_positive(self, "eps")
+class Adam(AdamOptions):
+    """Hyper-parameters."""
 
 
 class Moments(NamedTuple):

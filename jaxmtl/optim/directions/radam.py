@@ -11,26 +11,12 @@ import dataclasses
 
 import optax
 
-from jaxmtl.optim.options import check_decays, check_positive
+from jaxmtl.optim.options import AdamOptions
 
 
 @dataclasses.dataclass(frozen=True)
-class Radam:
-    """Hyper-parameters.
-
-    Attributes:
-      b1: decay of the mean of gradients.
-      b2: decay of the mean of their squares.
-      eps: added to the root.
-    """
-
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-
-    def __post_init__(self):
-        check_decays(self, "b1", "b2")
-        check_positive(self, "eps")
+class Radam(AdamOptions):
+    """Hyper-parameters: those of Adam."""
 
 
 def radam(options: Radam) -> optax.GradientTransformation:
