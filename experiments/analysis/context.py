@@ -11,6 +11,7 @@ from experiments.running.crew import Crew
 from experiments.running.monitor import Monitor
 from experiments.settings.ablation import Ablation
 from experiments.settings.layout import Layout
+from experiments.tuning import tuned
 from jaxmtl.data.store import Dataset
 
 
@@ -38,6 +39,17 @@ class Context(NamedTuple):
     command: str
     layout: Layout
     tuned: Mapping[str, Any] | None = None
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What every result says of the study that it is of."""
+        return {
+            "figure": self.name,
+            "data": self.data.schema.name,
+            "seeds": list(self.seeds),
+            "command": self.command,
+            "tuning": tuned.note(self.tuned),
+        }
 
     @property
     def workdir(self) -> Path:

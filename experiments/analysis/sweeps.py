@@ -14,7 +14,6 @@ from experiments.analysis.table import RowResult
 from experiments.analysis.tables import quotients
 from experiments.settings.ablation import Ablation, Row
 from experiments.settings.config import Config
-from experiments.tuning import tuned
 from jaxmtl.data.store import Dataset
 
 
@@ -159,11 +158,7 @@ def keep(context: Context, result: Mapping[str, Any], file: str) -> str:
       file: name of the results, without an ending.
     """
     result = {
-        "figure": context.name,
-        "data": context.data.schema.name,
-        "seeds": list(context.seeds),
-        "command": context.command,
-        "tuning": tuned.note(context.tuned),
+        **context.about,
         "notes": quotients(context.rows),
         **result,
     }

@@ -20,7 +20,6 @@ from experiments.analysis.tables import quotients
 from experiments.dcrnn import bilstm, bilstm_ada, mmoe
 from experiments.settings import views
 from experiments.settings.ablation import Ablation, Row
-from experiments.tuning import tuned
 
 ROWS = (bilstm, bilstm_ada, mmoe)
 LEVELS = {"numeric_noise": (0.0, 0.5, 1.0, 2.0), "categorical_noise": (0, 0.1, 0.3)}
@@ -37,11 +36,7 @@ def run(context: Context) -> str:
     trained = sweeps.train(context, every)
     curves = sweeps.as_json(every, trained, list(context.layout.main))
     found = {
-        "figure": context.name,
-        "data": context.data.schema.name,
-        "seeds": list(context.seeds),
-        "command": context.command,
-        "tuning": tuned.note(context.tuned),
+        **context.about,
         "notes": quotients(context.rows),
         "metrics": dict(context.layout.main),
         "panels": {

@@ -43,7 +43,6 @@ from experiments.lt4rec import (
 from experiments.running.workdir import write_json
 from experiments.settings import sources
 from experiments.settings.ablation import Ablation
-from experiments.tuning import tuned
 from jaxmtl.data.store import Dataset
 
 METHODS = (
@@ -124,12 +123,8 @@ def run(context: Context) -> str:
         for (rate, conflict), data in worlds.items()
     ]
     about = {
-        "figure": context.name,
-        "data": context.data.schema.name,
-        "seeds": list(context.seeds),
-        "command": context.command,
+        **context.about,
         "environment": describe_environment(),
-        "tuning": tuned.note(context.tuned),
         "metrics": metrics,
     }
     parts = [_write(context, about, found, family) for family in FAMILIES]

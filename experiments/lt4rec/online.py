@@ -46,7 +46,6 @@ from experiments.online import feed_sessions, online_statistics, online_text
 from experiments.online.feed_sessions import Exponents, Sessions
 from experiments.running.workdir import write_json
 from experiments.settings.views import View
-from experiments.tuning import tuned
 from jaxmtl.data.sources.video_feed import Feed, make_feed
 from jaxmtl.data.sources.video_feed.world import truth
 from jaxmtl.training.inference import predict_all
@@ -109,11 +108,7 @@ def run(context: Context) -> str:
     if chosen != Exponents():
         weightings["chosen"] = chosen
     found = {
-        "figure": context.name,
-        "data": context.data.schema.name,
-        "command": context.command,
-        "tuning": tuned.note(context.tuned),
-        "seeds": seeds,
+        **context.about,
         "sessions": [SESSIONS, CANDIDATES, PLACES],
         "resamples": RESAMPLES,
         "paper": PAPER,

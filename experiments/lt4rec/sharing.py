@@ -28,7 +28,6 @@ from experiments.running.monitor import Monitor
 from experiments.running.workdir import read_json, write_json
 from experiments.settings.ablation import Ablation
 from experiments.settings.setup import role, roles, task_names
-from experiments.tuning import tuned
 from jaxmtl.data.store import Dataset
 from jaxmtl.sparsity import sharing
 from jaxmtl.sparsity.tickets import Ticket
@@ -80,11 +79,7 @@ def run(context: Context) -> str:
         for seed in context.seeds
     ]
     result = {
-        "figure": context.name,
-        "data": data.schema.name,
-        "seeds": list(context.seeds),
-        "command": context.command,
-        "tuning": tuned.note(context.tuned),
+        **context.about,
         "parts": parts(found),
         "overlap": {
             "tasks": between_tasks(found),
