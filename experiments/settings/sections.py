@@ -7,7 +7,7 @@ a new section, here and on the command line, and nothing else is touched.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any
 
 import tyro
@@ -37,11 +37,10 @@ def methods(
 
     def decorate(plain: type) -> type:
         names = discovery.names(package)
-        sections = [
-            (name, Annotated[kind, tyro.conf.arg(help=names[name])], kind())
-            for name, kind in discovery.all_options(package, some=some).items()
-            if name not in without
-        ]
+        kinds = discovery.all_options(package, some=some)
+        sections = _sections(
+            {name: kind for name, kind in kinds.items() if name not in without}, names
+        )
         (given,) = [f for f in dataclasses.fields(plain) if f.name == choice]
         listed = tyro.conf.arg(metavar="{" + ",".join(names) + "}")
         choices = (choice, Annotated[str, listed], given.default)
@@ -63,13 +62,9 @@ def everything(package: str) -> Callable[[type], type]:
     """
 
     def decorate(plain: type) -> type:
-        names = discovery.names(package)
-        sections = [
-            (name, Annotated[kind, tyro.conf.arg(help=names[name])], kind())
-            for name, kind in discovery.all_options(package).items()
-            if dataclasses.fields(kind)
-        ]
-        return _as_written_out(plain, sections)
+        kinds = discovery.all_options(package)
+        some = {name: kind for name, kind in kinds.items() if dataclasses.fields(kind)}
+        return _as_written_out(plain, _sections(some, discovery.names(package)))
 
     return decorate
 
@@ -111,6 +106,16 @@ def unused(settings: Any) -> set[str]:
     if not hasattr(settings, "SECTIONS"):
         return set()
     return set(settings.SECTIONS) - {getattr(settings, settings.CHOICE)}
+
+
+def _sections(
+    kinds: Mapping[str, type], lines: Mapping[str, str]
+) -> list[tuple[str, Any, Any]]:
+    """A field of settings for each method: its name, type with help, and default."""
+    return [
+        (name, Annotated[kind, tyro.conf.arg(help=lines[name])], kind())
+        for name, kind in kinds.items()
+    ]
 
 
 def _as_written_out(plain: type, fields: list[tuple[str, Any, Any]]) -> type:

@@ -181,6 +181,10 @@ class StepSpec:
                 " each; set --training.schedule to sum"
             )
 
+    def kinds(self, tasks: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+        """Kind of step -> the tasks it trains, of these."""
+        return {EVERY: tasks} if self.summed else {task: (task,) for task in tasks}
+
     @property
     def row_optimiser(self) -> row_optim.RowOptimiser:
         """What trains the tables."""
@@ -261,8 +265,7 @@ class TrainSpec:
     @property
     def kinds(self) -> dict[str, tuple[str, ...]]:
         """Kind of step -> the tasks it trains."""
-        tasks = self.net.tasks
-        return {EVERY: tasks} if self.step.summed else {t: (t,) for t in tasks}
+        return self.step.kinds(self.net.tasks)
 
     @property
     def learned(self) -> dict[str, Task]:

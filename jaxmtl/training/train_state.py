@@ -148,7 +148,6 @@ def _make_init(
     # It runs once: on a CPU, compiling random draws well takes far longer than they do.
     quick = {"xla_backend_optimization_level": 0}
     options = quick if jax.default_backend() == "cpu" else None
-    kinds = {EVERY: net.tasks} if step.summed else {t: (t,) for t in net.tasks}
 
     @functools.partial(jax.jit, compiler_options=options)
     def init(start: Start, key: Key) -> TrainState:
@@ -170,7 +169,7 @@ def _make_init(
         dense = dense_masks(net, params)
         gates = {
             kind: masks.gates(params, {name: dense[name] for name in names})
-            for kind, names in kinds.items()
+            for kind, names in step.kinds(net.tasks).items()
         }
         slots = list(gates) if step.moving == "per_task" else [EVERY]
         any_gates = next(iter(gates.values()))  # of one shape, whichever are closed
