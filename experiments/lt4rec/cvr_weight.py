@@ -16,7 +16,7 @@ WEIGHTS = (0.2, 1, 5, 25, 125)
 
 
 def change(config: Config, weight: float) -> Config:
-    training = replace(config.training, schedule="sum", cvr_weight=weight)
+    training = replace(config.training, schedule="sum", weights=(("cvr", weight),))
     return replace(config, training=training)
 
 

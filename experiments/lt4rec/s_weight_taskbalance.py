@@ -15,5 +15,5 @@ ROW = Row("s-weight-taskbalance", {"cvr.mse": 0.13193, "ctr.auc": 0.7874})
 
 def configure(config: Config) -> Config:
     config = s_weight.configure(config)
-    training = replace(config.training, schedule="sum", cvr_weight=5.0)
+    training = replace(config.training, schedule="sum", weights=(("cvr", 5.0),))
     return replace(config, training=training)

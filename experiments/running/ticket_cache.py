@@ -228,8 +228,6 @@ def _alone(config: Config) -> Config:
         schedule="alternate",
         conflict_factor=1.0,
         cvr_passes=1.0,
-        ctr_weight=1.0,
-        cvr_weight=1.0,
         weights=(),
     )
     gated = dataclasses.replace(config.optimiser, moving="gated")

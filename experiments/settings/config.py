@@ -179,10 +179,9 @@ class TrainingConfig:
       patience: epochs without improvement on validation before stopping.
       schedule: `alternate` the tasks' batches (Algorithm 1) or train on the
         weighted `sum` of losses (eq. 2).
-      ctr_weight: a of eq. 2. For the schedule `sum`: by turns Adam cancels the scale
-        of a loss, save where tasks share its moments.
-      cvr_weight: b of eq. 2.
-      weights: pairs of a task and its weight in the sum, for further tasks too.
+      weights: pairs of a task (or `ctr`, `cvr`) and the weight of its loss, 1 by
+        default: a and b of eq. 2. For the schedule `sum`: by turns Adam cancels the
+        scale of a loss, save where tasks share its moments.
       cvr_passes: how often an epoch passes over the CVR's rows, when alternating.
       binary_loss: of binary labels; `focal` is the authors' code for CTR. What it
         learns is recalibrated; a `product` cannot be learned by it.
@@ -213,8 +212,6 @@ class TrainingConfig:
     epochs: int = 10
     patience: int = 2
     schedule: Literal["alternate", "sum"] = "alternate"
-    ctr_weight: float = 1.0
-    cvr_weight: float = 1.0
     weights: tuple[tuple[str, float], ...] = ()
     cvr_passes: float = 1.0
     binary_loss: Literal["log", "focal"] = "log"
@@ -402,8 +399,6 @@ class Config:
             "training.batch-size": self.training.batch_size,
             "training.epochs": self.training.epochs,
             "training.patience": self.training.patience,
-            "training.ctr-weight": self.training.ctr_weight,
-            "training.cvr-weight": self.training.cvr_weight,
             "training.cvr-passes": self.training.cvr_passes,
             "training.conflict-factor": self.training.conflict_factor,
             "training.conflict-threshold": self.training.conflict_threshold,
@@ -422,7 +417,7 @@ class Config:
                 if self.training.positive_weight == "rate"
                 else self.training.positive_weight
             ),
-        }
+        } | {f"training.weights {name}": w for name, w in self.training.weights}
         for name, value in positive.items():
             if not 0 < value < math.inf:
                 raise ValueError(f"--{name} is {value}; it must be above 0, and finite")

@@ -91,7 +91,7 @@ def _is_about_cvr(config: Config) -> bool:
         training.tasks == "cvr"
         or training.conflict_factor != 1
         or training.cvr_passes != 1
-        or training.cvr_weight != 1
+        or "cvr" in dict(training.weights)
         or "cvr" in dict(config.model.own_dims)
         or config.pruning.masks in ("swapped", "ctr")
     )
@@ -113,9 +113,6 @@ def make_setup(
     """A training of some tasks, in a net built for `net_tasks`."""
     schema, training, model = data.schema, config.training, config.model
     optimiser = config.optimiser
-    weights = {"ctr": training.ctr_weight, "cvr": training.cvr_weight}
-    weights = {task: weights[name] for name, task in roles(schema).items()}
-    weights |= _by_task(training.weights, schema, "training.weights")
     conflict = None
     if training.conflict_factor != 1 and schema.cvr in tasks:
         # It weights ratios above 0 and below .2, which a yes or no never is.
@@ -138,7 +135,9 @@ def make_setup(
         "precision": training.precision,
         "task_losses": {name: config.losses[schema.task(name).kind] for name in tasks},
         "conflict": conflict,
-        "task_weights": _of(tasks, weights),
+        "task_weights": _of(
+            tasks, _by_task(training.weights, schema, "training.weights")
+        ),
         "learning_rate": optimiser.learning_rate,
         "table_learning_rate": optimiser.table_learning_rate,
         "weight_decay": optimiser.weight_decay,
@@ -173,12 +172,15 @@ def _by_task(
     parts, found = roles(schema), {}
     known = [task.name for task in schema.tasks]
     for name, value in pairs:
-        found[parts.get(name, name)] = value
-        if parts.get(name, name) not in known:
+        task = parts.get(name, name)
+        if task not in known:
             raise ValueError(
                 f"--{option} names {name!r}, which is no task;"
                 f" {discovery.nearest(name, [*known, *parts])}"
             )
+        if task in found:
+            raise ValueError(f"--{option} names {task!r} twice; give one number a task")
+        found[task] = value
     return found
 
 

@@ -343,7 +343,7 @@ def test_a_sweeps_points_are_what_they_say(module, values, monkeypatch, tmp_path
         "WIDTHS": lambda c: dict(c.model.own_dims)["cvr"],
         "FACTORS": lambda c: c.model.hidden[0] / 16,
         "DENSITIES": lambda c: c.pruning.final_density,
-        "WEIGHTS": lambda c: c.training.cvr_weight,
+        "WEIGHTS": lambda c: dict(c.training.weights)["cvr"],
     }[values]
     assert {read(config) for config in configs} == set(getattr(module, values))
     assert len({p.ablation.module for ps in asked.values() for p in ps}) == len(configs)

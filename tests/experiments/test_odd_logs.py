@@ -279,7 +279,7 @@ def test_one_label_is_the_ctr_alone(tmp_path):
     assert "it is trained as the CTR, and there is no CVR" in data.notes[-1]
     assert list(LT4REC.fitted(schema).main) == list(DCRNN.fitted(schema).main)
     assert list(LT4REC.fitted(schema).main) == ["ctr.auc"]
-    weighted = dataclasses.replace(pair.training, ctr_weight=2.0, batch_size=8)
+    weighted = dataclasses.replace(pair.training, weights=(("ctr", 2.0),), batch_size=8)
     setup = make_setup(dataclasses.replace(pair, training=weighted), data, ("click",))
     assert setup.start.task_weights == {"click": 2.0}
     counted = table1.count(data, ("train",))
@@ -410,7 +410,7 @@ def test_an_option_of_the_data_that_cannot_be_is_named(
     [
         ("optimiser", {"learning_rate": float("inf")}),
         ("optimiser", {"weight_decay": float("nan")}),
-        ("training", {"cvr_weight": float("inf")}),
+        ("training", {"cvr_passes": float("inf")}),
         ("training", {"conflict_threshold": -1.0}),
         ("checkpoint", {"every": float("nan")}),
     ],

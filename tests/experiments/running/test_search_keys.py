@@ -109,8 +109,6 @@ JOINT = {
     "optimiser.moving",
     "balance.name",
     "training.schedule",
-    "training.ctr_weight",
-    "training.cvr_weight",
     "training.weights",
     "training.cvr_passes",
     "training.binary_loss",

@@ -66,9 +66,9 @@ def test_trial_0_is_what_the_row_starts_from():
 def test_every_row_has_the_same_trials_in_the_settings_they_share():
     dense, sparse = trials_of(base_cvr, 9), trials_of(s_weight, 9)
     assert set(dense[0]) == {RATE, DECAY} and set(sparse[0]) == {RATE, DECAY, DENSITY}
-    fixed = module(with_rate(5e-3), SEARCH={"training.cvr_weight": Dimension(1, 10)})
+    fixed = module(with_rate(5e-3), SEARCH={"training.cvr_passes": Dimension(1, 10)})
     other = trials_of(fixed, 9)
-    assert set(other[0]) == {DECAY, "training.cvr_weight"}
+    assert set(other[0]) == {DECAY, "training.cvr_passes"}
     for one, two, three in zip(dense, sparse, other, strict=True):
         assert one[RATE] == two[RATE]
         assert one[DECAY] == two[DECAY] == three[DECAY]
