@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.running import joint, ticket_cache
+from experiments.running import joint, search_finder, ticket_cache
 from experiments.settings import ablation, scores, sources
 from experiments.settings.config import Config, default_cache
 from experiments.settings.setup import make_plan, rows_of
@@ -220,7 +220,7 @@ def search(config: Config, data: Dataset, task: str, given: Mapping[str, Any]) -
         masks.count(mask), config.pruning.final_density, config.pruning.rounds
     )
     train, plan = rows_of(data, "train", setup), make_plan(config, data, setup)
-    prune = ticket_cache.make_prune(config, setup, 0, plan, train)
+    finder = search_finder.make(config, setup, mask, 0, plan, train)
     found: dict = {"losses": [], "masks": [], "scores": []}
     for number, keep in enumerate(keeps):
         state = _state(setup, given["start"])
@@ -233,7 +233,7 @@ def search(config: Config, data: Dataset, task: str, given: Mapping[str, Any]) -
             {kind: jnp.asarray(x) for kind, x in given["orders"].items()},
         )
         keep = min(keep, masks.count(mask))
-        mask = prune(snapshot_of(state), mask, keep, number)
+        mask = finder.prune(snapshot_of(state), mask, keep, number)
         found["losses"].append(np.asarray(losses[task]))
         found["masks"].append(_flat(mask))
         trained = _flat(state.net)

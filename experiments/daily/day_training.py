@@ -23,7 +23,7 @@ import numpy as np
 
 from experiments.daily.day_costs import Cost, work_of
 from experiments.daily.day_stream import DayPlans, DayStream
-from experiments.running import progress, stopping, ticket_cache
+from experiments.running import progress, search_finder, stopping, ticket_cache
 from experiments.running.monitor import Monitor
 from experiments.settings.config import Config
 from experiments.settings.setup import make_setup, role, task_names
@@ -167,12 +167,16 @@ class Learner:
         dense = ticket_cache.read_by(setup, task)
         plans = DayPlans(self._stream, config, setup)
         plan = plans.window(days[:-1])
-        rows, seed, split = plan.rows, self._seed, self._stream.on_device
+        rows, split = plan.rows, self._stream.on_device
+        finder = search_finder.make(config, setup, dense, self._seed, plan, split)
 
         def train(state: TrainState, mask: Mask, number: int) -> Fit:
             nonlocal cost
             work = work_of(setup, state.net, {task: mask}, rows)
-            result = self._fit(setup, state, {task: mask}, plans, days, config.pruning)
+            state, moving = finder.begin(state, mask, number)
+            result = self._fit(
+                setup, state, {task: mask}, plans, days, config.pruning, **moving
+            )
             cost = cost.plus(Cost(1, len(result.history) * work))
             return result
 
@@ -180,17 +184,18 @@ class Learner:
             starts(setup),
             train,
             lambda result: result.value(task),
-            ticket_cache.make_prune(config, setup, seed, plan, split),
+            finder.prune,
             pruning.keep_counts(
                 masks.count(dense), config.pruning.final_density, config.pruning.rounds
             ),
             dense,
+            finder.mask_of,
         )
         metric = data.schema.task(task).metric
         chosen = tickets.choose(rounds, metric, config.pruning.max_density)
         return rounds[chosen].mask, cost
 
-    def _fit(self, setup, state, task_masks, plans, days, limits) -> Fit:
+    def _fit(self, setup, state, task_masks, plans, days, limits, **moving) -> Fit:
         """Early stopping on the last of the days; trains on those before it."""
         stopping.check()
         return fit(
@@ -205,6 +210,7 @@ class Learner:
             patience=limits.patience,
             chunk=plans.steps,
             on_nonfinite=self._config.on_nonfinite,
+            **moving,
         )
 
     def _work(self, net, task_masks, rows) -> float:

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from experiments.running import progress, ticket_files
+from experiments.running import progress, search_finder, ticket_files
 from experiments.running.monitor import Monitor
 from experiments.settings import fingerprints, sections
 from experiments.settings.config import BalanceConfig, Config
@@ -32,16 +32,11 @@ from experiments.settings.setup import (
     rows_of,
     task_names,
 )
-from jaxmtl import discovery
-from jaxmtl.data.batches import Plan
 from jaxmtl.data.batches.chunks import read_chunks
-from jaxmtl.data.batches.large_plan import LargePlan
 from jaxmtl.data.store import Dataset
-from jaxmtl.keys import named
 from jaxmtl.sparsity import masks, pruning, tickets
 from jaxmtl.training.feed import place
 from jaxmtl.training.fit import fit
-from jaxmtl.training.gradients import mean_gradient
 from jaxmtl.training.spec import NetSpec, Setup
 from jaxmtl.training.train import make_epoch
 from jaxmtl.training.train_state import (
@@ -56,7 +51,7 @@ from jaxmtl.training.train_state import (
     restart,
     snapshot_of,
 )
-from jaxmtl.types import Key, Mask, Rows
+from jaxmtl.types import Key, Mask
 
 FORMAT = 2
 """Of what a search does with all that `resolve` says; part of its key."""
@@ -292,46 +287,6 @@ def _warm(config: Config, data: Dataset, seed: int, key: Key) -> Snapshot:
     return snapshot_of(state)
 
 
-def make_prune(
-    config: Config,
-    setup: Setup,
-    seed: int,
-    plan: Plan | LargePlan,
-    train: Rows,
-) -> Callable[[Snapshot, Mask, int, int], Mask]:
-    """prune(best, mask, keep, round) -> mask, by the configured finder, unit and scope.
-
-    Args:
-      config: of the row.
-      setup: of the search's own training.
-      seed: of the search.
-      plan: the batches of that training, for a finder that needs gradients.
-      train: its rows.
-    """
-    found = sections.chosen(config.pruning.finder)
-    finder, (task,) = discovery.make(found), setup.tasks
-    key = named(jax.random.key(seed), "finder", task)
-    of_neuron = finder.of_neuron if config.pruning.unit == "neuron" else None
-
-    def prune(best: Snapshot, mask: Mask, keep: int, number: int) -> Mask:
-        gradients = None
-        if finder.needs_gradients:
-            gradients = mean_gradient(
-                setup,
-                best,
-                {task: mask},
-                plan=plan,
-                train=train,
-                seed=seed,
-                batches=finder.batches,
-            )
-        key_of_round = jax.random.fold_in(key, number)
-        scores = finder.score(best.net, mask, gradients=gradients, key=key_of_round)
-        return pruning.select(scores, mask, keep, config.pruning.scope, of_neuron)
-
-    return prune
-
-
 def _search(
     config: Config,
     data: Dataset,
@@ -354,10 +309,11 @@ def _search(
     )
     plan = make_plan(_alone(config), data, setup)
     train = rows_of(data, "train", setup)
-    prune = make_prune(config, setup, seed, plan, train)
+    finder = search_finder.make(config, setup, dense, seed, plan, train)
 
     def train_round(state, mask, number):
         ticket_files.begin_round(where, mask, outcomes)
+        state, moving = finder.begin(state, mask, done + number)
         keeper = progress.keep(
             ticket_files.progress(where, done + number), setup, config
         )
@@ -379,8 +335,11 @@ def _search(
                 keeper=keeper,
                 chunk=config.checkpoint.steps,
                 on_nonfinite=config.on_nonfinite,
+                **moving,
             )
         keeper.wait()  # what it writes is about to be deleted
+        if moving:
+            ticket_files.end_round(where, done + number, result.masks[task])
         outcomes.append(ticket_files.Outcome.of(result, task, keeper.seconds))
         return result
 
@@ -388,9 +347,10 @@ def _search(
         lambda number: start(done + number),
         train_round,
         lambda result: result.value(task),
-        lambda best, mask, keep, number: prune(best, mask, keep, done + number),
+        lambda best, mask, keep, number: finder.prune(best, mask, keep, done + number),
         keeps[done:],
         begun[-1] if begun else dense,
+        finder.mask_of,
     )
     rounds = [
         tickets.Round(mask, masks.count(mask) / size, outcome.value, outcome.best_epoch)

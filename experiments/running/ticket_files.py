@@ -1,7 +1,8 @@
 """A ticket search on disk: its finished rounds, and the search once it is finished.
 
 A round's mask is written before the round is trained. That is also what commits the
-round before: with a mask and the outcomes of all rounds up to it a search goes on.
+round before: with a mask and the outcomes of all rounds up to it a search goes on. A
+mask that training has moved is written beside that which it began as.
 """
 
 from __future__ import annotations
@@ -48,10 +49,15 @@ class Outcome(NamedTuple):
 
 def begin_round(where: Path, mask: Mask, before: Sequence[Outcome]) -> None:
     """Writes the mask of the round that begins; commits the rounds before it."""
-    write_arrays(_mask_file(where, len(before)), masks.pack(mask))
+    write_arrays(_begun_file(where, len(before)), masks.pack(mask))
     write_json(where / ROUNDS, [outcome._asdict() for outcome in before])
     if before:
         shutil.rmtree(progress(where, len(before) - 1), ignore_errors=True)
+
+
+def end_round(where: Path, number: int, mask: Mask) -> None:
+    """Writes the mask that a round ended with, where training moves it."""
+    write_arrays(_moved_file(where, number), masks.pack(mask))
 
 
 def progress(where: Path, number: int) -> Path:
@@ -71,7 +77,9 @@ def read_unfinished(
         return [], []
     try:
         outcomes = [Outcome(**outcome) for outcome in read_json(where / ROUNDS)]
-        return [_mask(where, n, like) for n in range(len(outcomes) + 1)], outcomes
+        ended = [_mask(_mask_file(where, n), like) for n in range(len(outcomes))]
+        begun = _mask(_begun_file(where, len(outcomes)), like)
+        return [*ended, begun], outcomes
     except sealed.Unreadable:
         raise  # it may be sound
     except ValueError as error:
@@ -138,12 +146,22 @@ def read(where: Path, like: Mask, about: dict) -> tuple[Round, ...]:
                 f" there, or delete {where} to search again"
             )
     listed = enumerate(record["rounds"])
-    return tuple(Round(_mask(where, n, like), **r) for n, r in listed)
+    return tuple(Round(_mask(_mask_file(where, n), like), **r) for n, r in listed)
 
 
-def _mask(where: Path, number: int, like: Mask) -> Mask:
-    return masks.unpack(read_arrays(_mask_file(where, number)), like)
+def _mask(file: Path, like: Mask) -> Mask:
+    return masks.unpack(read_arrays(file), like)
 
 
 def _mask_file(where: Path, number: int) -> Path:
+    """Of the mask that a finished round ended with."""
+    moved = _moved_file(where, number)
+    return moved if moved.exists() else _begun_file(where, number)
+
+
+def _begun_file(where: Path, number: int) -> Path:
     return where / f"round{number}.npz"
+
+
+def _moved_file(where: Path, number: int) -> Path:
+    return where / f"round{number}-moved.npz"

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmtl.types import Array, Params
+from jaxmtl.types import Array, Mask, Params
 
 
 class Gated(optax.GradientTransformationExtraArgs):
@@ -75,6 +75,30 @@ def apply_updates(net: Params, updates: Params, gates: Params) -> Params:
     moved = optax.apply_updates(net, updates)
     leaf = lambda path, new, old: jnp.where(place[path], new, old)
     return jax.tree_util.tree_map_with_path(leaf, moved, net)
+
+
+def emptied(
+    optimiser: optax.GradientTransformation, state: Any, net: Params, where: Mask
+) -> Any:
+    """A state in which some weights have moments and counts as in the beginning.
+
+    Args:
+      optimiser: whose state it is.
+      state: over the net; what it has of whole leaves is left alone.
+      net: at which the optimiser begins.
+      where: a mask over the net, True at those weights.
+    """
+    marks = dict(_by_path(where))
+
+    def leaf(path, old, new):
+        # A moment lies at its weight's own path, below what the state calls it.
+        ends = (path[at:] for at in range(len(path)))
+        mark = next((marks[end] for end in ends if end in marks), None)
+        if mark is None or jnp.shape(old) != mark.shape:
+            return old
+        return jnp.where(mark, new, old)
+
+    return jax.tree_util.tree_map_with_path(leaf, state, optimiser.init(net))
 
 
 def mask_gradients() -> optax.GradientTransformationExtraArgs:

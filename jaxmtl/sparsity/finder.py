@@ -2,7 +2,8 @@
 
 A finder sees a net at the end of a round's training and the round's mask. It never
 chooses how many weights stay, nor from which layers: a new way to find masks is a new
-way to score.
+way to score. One whose masks move while a round trains, as in dynamic sparse training,
+says how by its `Moves`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,57 @@ class Score(Protocol):
         ...
 
 
+class Move(Protocol):
+    """Moves a mask between two steps of a round's training; a pure function."""
+
+    def __call__(
+        self,
+        net: Params,
+        mask: Mask,
+        kept: Any,
+        *,
+        dense: Mask,
+        gradients: Params | None,
+        step: Array,
+        key: Key,
+    ) -> tuple[Params, Mask, Any]:
+        """
+        Args:
+          net: as it is now; weights outside the mask are as they were when they fell.
+          mask: as it is now.
+          kept: of `Moves.init`, or what the last move returned.
+          dense: all weights that a mask may hold: those that the task reads.
+          gradients: like `net`, at the net under its mask, of weights that the mask
+            leaves out too; of the task's mean loss over the first `Moves.batches`
+            batches of the epoch under way. None where no batches are asked for.
+          step: int32, steps taken in this round.
+          key: of this seed, task, round and step.
+
+        Returns:
+          The net, the mask and what is kept, of the same trees and shapes. Moments of
+          the weights that have grown are emptied; what they start at is up to the net
+          returned.
+        """
+        ...
+
+
+class Moves(NamedTuple):
+    """How a finder's mask moves while a round trains under it.
+
+    Attributes:
+      move: see `Move`.
+      every: steps of an epoch from one move to the next; there is one between epochs.
+      init: (net, mask, key) -> what is kept from move to move: arrays that NumPy has
+        dtypes for (of a key, `jax.random.key_data`).
+      batches: over which gradients are taken; 0 = none are needed.
+    """
+
+    move: Move
+    every: int
+    init: Callable[[Params, Mask, Key], Any] = lambda net, mask, key: ()
+    batches: int = 0
+
+
 class Finder(NamedTuple):
     """A way to find masks as pure functions.
 
@@ -46,11 +98,13 @@ class Finder(NamedTuple):
         are scored; 0 = none are needed.
       of_neuron: (scores [in, out], alive [in, out]) -> [out], the score of whole
         neurons from those of their incoming weights; a function of a module.
+      moves: how masks move while a round trains; None = they do not.
     """
 
     score: Score
     batches: int = 0
     of_neuron: Callable[[Array, Array], Array] = mean_score
+    moves: Moves | None = None
 
     @property
     def needs_gradients(self) -> bool:

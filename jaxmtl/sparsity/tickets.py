@@ -61,6 +61,7 @@ def find(
     prune: Callable[[Start, Mask, int, int], Mask],
     keeps: Sequence[int],
     dense: Mask | None = None,
+    mask_of: Callable[[Result, Mask], Mask] = lambda result, mask: mask,
 ) -> tuple[Round, ...]:
     """Trains, prunes and rewinds, once for each entry of `keeps` and once more.
 
@@ -76,6 +77,8 @@ def find(
       prune: (best snapshot, mask, weights to keep, round) -> the next mask.
       keeps: how many weights survive each round, falling.
       dense: the mask of the first round; by default everything that can be pruned.
+      mask_of: (finished training, the mask it began under) -> the mask of its best
+        epoch, where a training moves it.
 
     Returns:
       `len(keeps) + 1` rounds, the first of them dense.
@@ -86,6 +89,7 @@ def find(
     size = masks.count(mask)
     for number in range(len(keeps) + 1):
         result = train(state, mask, number)
+        mask = mask_of(result, mask)
         density = masks.count(mask) / size
         rounds.append(Round(mask, density, value_of(result), result.best_epoch))
         if number < len(keeps):

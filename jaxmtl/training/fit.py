@@ -68,12 +68,12 @@ Masks = Mapping[str, Mask | None]
 
 
 class Between(Protocol):
-    """A hook between two chunks of steps, such as a finder that moves masks."""
+    """A hook between two steps, such as a finder that moves masks."""
 
     def __call__(
         self, state: TrainState, task_masks: Masks
     ) -> tuple[TrainState, Masks]:
-        """The state and the masks that the next chunk begins with.
+        """The state and the masks that the next step begins with.
 
         What it keeps between calls it finds in `state.extra`, where the training's
         first state has it under the hook's name, in arrays of NumPy's dtypes (of a key,
@@ -185,6 +185,7 @@ def fit(
     on_epoch: Callable[[EpochRecord, Snapshot], None] = lambda record, snapshot: None,
     keeper: Keeper | None = None,
     between: Between | None = None,
+    every: int | None = None,
     chunk: int = CHUNK,
     on_nonfinite: OnNonFinite = "stop",
 ) -> Fit:
@@ -204,9 +205,10 @@ def fit(
       on_epoch: called after each epoch with its record and a snapshot; not again
         for those that a restored training had ended.
       keeper: restores a training that was stopped, and saves this one's progress.
-      between: called between two chunks, those of different epochs too; what is
-        validated, kept and saved is what a chunk ended with. How often it is called
-        depends on `chunk`.
+      between: called before an epoch's step 0, `every`, 2 `every`, … but not before
+        the first step of all; what is validated, kept and saved is what the step before
+        ended with.
+      every: None = between epochs alone.
       chunk: steps that run at most before the host looks at them.
       on_nonfinite: whether a step whose loss or gradient is not finite ends the
         training or is passed over; it moves nothing in either case.
@@ -225,11 +227,12 @@ def fit(
         task_masks = progress.masks
     task_masks, gates = _seen(setup, progress.state, task_masks)
     while not _is_over(progress, epochs, patience):
-        bounds = _chunks(plan.steps, chunk, progress.taken)
+        bounds = _chunks(plan.steps, chunk, progress.taken, every)
         reading = read_chunks(plan, train, seed, progress.epoch, bounds, to_devices)
         with contextlib.closing(reading) as parts:
             for part in parts:
-                if between and (progress.history or progress.taken):
+                is_time = part.start % (every or plan.steps) == 0
+                if between and is_time and (progress.history or progress.taken):
                     progress = _moved(between, progress)
                     task_masks, gates = _seen(setup, progress.state, progress.masks)
                 state, losses = epoch_program(
@@ -271,14 +274,14 @@ def _seen(setup: Setup, state: TrainState, task_masks: Masks) -> tuple[Masks, di
 
 
 def _moved(between: Between, progress: Progress) -> Progress:
-    """The progress as a hook between chunks leaves it."""
+    """The progress as a hook between steps leaves it."""
     shapes = lambda *trees: jax.eval_shape(lambda *same: same, *trees)
     before = shapes(progress.state, dict(progress.masks))
     state, task_masks = between(progress.state, progress.masks)
     task_masks = dict(task_masks)
     if shapes(state, task_masks) != before:
         raise ValueError(
-            "the hook between chunks returned a state or masks of another tree or other"
+            "the hook between steps returned a state or masks of another tree or other"
             " shapes than it was given; put what it keeps into state.extra before the"
             " training begins"
         )
@@ -290,17 +293,22 @@ def _is_over(progress: Progress, epochs: int, patience: int) -> bool:
     return ended >= epochs or ended - progress.best_epoch >= patience
 
 
-def _chunks(steps: int, most: int, taken: int) -> Iterator[tuple[int, int]]:
+def _chunks(
+    steps: int, most: int, taken: int, every: int | None = None
+) -> Iterator[tuple[int, int]]:
     """First step and end of each chunk that is left.
 
-    Chunks of an epoch differ by one step at most: two programs are compiled.
+    One ends wherever a hook is called. Between two such places chunks differ by one
+    step at most: two programs are compiled, and more for what is left at the end.
     """
-    number = -(-steps // most)
-    ends = [steps * (i + 1) // number for i in range(number)]
-    for end in ends:
-        if taken < end:
-            yield taken, end
-            taken = end
+    every = every or steps
+    for first in range(0, steps, every):
+        size = min(every, steps - first)
+        number = -(-size // most)
+        for end in (first + size * (i + 1) // number for i in range(number)):
+            if taken < end:
+                yield taken, end
+                taken = end
 
 
 def _joined(before: Mapping, after: Mapping) -> dict[str, np.ndarray]:

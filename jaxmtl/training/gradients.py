@@ -30,8 +30,9 @@ def mean_gradient(
     train: Rows,
     seed: int,
     batches: int,
+    epoch: int = 1,
 ) -> Params:
-    """The gradient of the loss's mean over the rows of the first batches of training.
+    """The gradient of the loss's mean over the rows of the first batches of an epoch.
 
     Args:
       setup: of a training of one task.
@@ -40,7 +41,8 @@ def mean_gradient(
       plan: the batches of the training split.
       train: training rows, as `jaxmtl.training.fit.fit` takes them.
       seed: of the order of the data.
-      batches: how many of its first epoch; all of them where there are fewer.
+      batches: how many of the epoch; all of them where there are fewer.
+      epoch: counted from 1.
 
     Raises:
       ValueError: the training is of several tasks.
@@ -51,7 +53,7 @@ def mean_gradient(
         )
     bounds = [(0, min(batches, plan.steps))]
     to_devices = functools.partial(place, setup)
-    reading = read_chunks(plan, train, seed, 1, bounds, to_devices)
+    reading = read_chunks(plan, train, seed, epoch, bounds, to_devices)
     with contextlib.closing(reading) as parts:
         part = next(parts)
     task_masks = sharding.copy_to_all(setup.mesh, task_masks)

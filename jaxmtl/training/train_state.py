@@ -53,8 +53,8 @@ class TrainState(NamedTuple):
       net: parameters.
       opt: rates, moments and counts of the net's optimiser.
       balance: of the balancer.
-      extra: name -> tree, what a mask finder or another hook between chunks keeps
-        (`jaxmtl.training.fit`); empty without one.
+      extra: name -> tree, what a hook between steps keeps (`jaxmtl.training.fit`),
+        such as a finder that moves masks (`jaxmtl.training.mask_moves`); empty without.
     """
 
     step: Array

@@ -57,6 +57,7 @@ def run(between=drop_and_grow, keeper=None, **options):
         "epochs": EPOCHS,
         "patience": EPOCHS,
         "chunk": 1,
+        "every": 1,
     }
     return fitting.fit(
         SETUP, state, task_masks, between=between, keeper=keeper, **settings | options

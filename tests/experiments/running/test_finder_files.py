@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny import ONCE, TINY
 
-from experiments.running import ticket_cache
+from experiments.running import search_finder, ticket_cache
 from experiments.settings import ablation, sources
 from experiments.settings.config import Config, FinderConfig, PruningConfig
 from jaxmtl.sparsity.finders.saliency import Saliency
@@ -131,9 +131,9 @@ def test_a_random_search_draws_anew_for_each_seed_and_round_and_again_the_same(r
     dense = ticket_cache.read_by(setup, "watch")
 
     def draw(seed, number):
-        prune = ticket_cache.make_prune(config, setup, seed, None, None)
+        finder = search_finder.make(config, setup, dense, seed, None, None)
         best = train_state.snapshot_of(state)
-        mask = prune(best, dense, masks.count(dense) // 2, number)
+        mask = finder.prune(best, dense, masks.count(dense) // 2, number)
         return np.concatenate([np.ravel(m) for m in jax.tree.leaves(mask)])
 
     first = draw(0, 0)
