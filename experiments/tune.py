@@ -285,7 +285,7 @@ def _describe(
             start = row.config.training.init_from
             if start is not None:
                 settings["started_from"] = joint.started_from(start)
-            settings["software"] = fingerprints.software(row.config.data.name)
+            settings["software"] = fingerprints.software(row.config)
             at[anchor] = settings
         searched = {name: d._asdict() for name, d in job.dimensions.items()}
         rows[job.module] = {"searched": searched, "anchors": at}

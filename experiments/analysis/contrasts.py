@@ -19,6 +19,7 @@ from experiments.analysis.statistics import (
     paired_t,
 )
 from experiments.analysis.table import Table, row_role
+from jaxmtl import metrics
 
 Verdict = Literal["yes", "no", "undecided"]
 
@@ -82,8 +83,8 @@ def verdict(metric: str, difference: float, p: float | None) -> Verdict:
     """`yes`: better, `no`: worse, each at 5 % after correction; else `undecided`."""
     if not is_significant(p):
         return "undecided"
-    higher_is_better = metric.endswith("auc")
-    return "yes" if (difference > 0) == higher_is_better else "no"
+    is_gain = (difference > 0) == metrics.higher_is_better(metric.rpartition(".")[2])
+    return "yes" if is_gain else "no"
 
 
 def as_text(

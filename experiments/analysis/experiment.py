@@ -171,7 +171,9 @@ def _describe(
         "name": name,
         "data": source,
         "rows": rows,
-        "software": fingerprints.software(config.data.name),
+        "software": fingerprints.software(
+            config, *(row.config for row in ablations), judged=True
+        ),
         PLACES: paths_of(config),
     }
     return described | ({"started_from": known} if known else {})

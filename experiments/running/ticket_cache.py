@@ -113,7 +113,7 @@ def resolve(config: Config, data: Dataset, task: str) -> Search:
         },
         warm=warm if is_warm else None,
         data=data.fingerprint,
-        software=fingerprints.software(config.data.name),
+        software=fingerprints.software(_alone(config), *([config] if is_warm else [])),
     )
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import importlib.util
 import json
 import os
+import sys
 import time
 from collections.abc import Iterable
 from importlib.metadata import version
@@ -36,15 +38,8 @@ HARMLESS_FLAGS = ("--xla_dump", "--xla_force_host_platform_device_count")
 """Beginnings of flags of XLA that change no number."""
 TRAINS = ("experiments.running.joint", "experiments.settings.views")
 """What a row's seed is trained with; with all that these import."""
-METHODS = (
-    "jaxmtl.metrics.methods",
-    "jaxmtl.sparsity.finders",
-    "jaxmtl.models",
-    "jaxmtl.optim.directions",
-    "jaxmtl.optim.schedules",
-    "jaxmtl.balancing.methods",
-)
-"""Folders whose files are found by name: nothing imports them."""
+METRICS = "jaxmtl.metrics.methods"
+"""Folder of what a row's predictions are judged by, all of its files."""
 READS = ("jaxmtl.data.store",)
 """What prepares a log, beside its source; likewise."""
 LONG = 1 << 30
@@ -53,31 +48,42 @@ SETTLED = 2.0
 """Seconds after a change in which another one may bear the same time."""
 
 
-def software(source: str) -> dict[str, Any]:
+def software(*settings: Any, judged: bool = False) -> dict[str, Any]:
     """What computes: a run goes on to the same bits where this is the same.
 
     The number of devices and of threads is no part of it: a training may go on with
-    others, and only last bits differ.
+    others, and only last bits differ. Nor is a method that is not in use: a new file
+    leaves what was begun before it as it is.
 
     Args:
-      source: name of the log.
+      settings: the configurations of what is trained.
+      judged: whether predictions are judged too, by all metrics.
     """
     flags = os.environ.get("XLA_FLAGS", "").split()
+    metrics = [f"{METRICS}.{name}" for name in discovery.files(METRICS)]
     return {
         **{name: _version(name) for name in PACKAGES},
         "platform": jax.default_backend(),
         **{name: getattr(jax.config, name) for name in JAX_SETTINGS},
         "xla_flags": sorted(f for f in flags if not f.startswith(HARMLESS_FLAGS)),
-        "code": code(*TRAINS, *methods(), *reads(source)),
+        "code": code(*TRAINS, *READS, *_in_use(settings), *(metrics if judged else ())),
     }
 
 
 _version = functools.cache(version)
 
 
-def methods() -> tuple[str, ...]:
-    """The modules of all methods that a training may be made of."""
-    return tuple(f"{folder}.{n}" for folder in METHODS for n in discovery.files(folder))
+def _in_use(settings: Iterable[Any]) -> list[str]:
+    """The modules of the methods that settings choose, their logs' sources included."""
+    found: set[str] = set()
+    waiting = list(settings)
+    while waiting:
+        section = waiting.pop()
+        if hasattr(section, "CHOICE"):
+            found.add(f"{section.FOLDER}.{getattr(section, section.CHOICE)}")
+        values = (getattr(section, f.name) for f in dataclasses.fields(section))
+        waiting += [value for value in values if dataclasses.is_dataclass(value)]
+    return sorted(found)
 
 
 def reads(source: str) -> tuple[str, ...]:
@@ -125,11 +131,12 @@ def _module_file(name: str) -> Path | None:
     if root not in ("jaxmtl", __name__.partition(".")[0]):
         return None
     folder, _, last = name.rpartition(".")
-    if folder in METHODS:  # which may have been given further folders
-        return discovery.files(folder).get(last)
     base = Path(_root(root), *parts)
     files = (base / "__init__.py", base.with_suffix(".py"))
-    return next((file for file in files if file.is_file()), None)
+    found = next((file for file in files if file.is_file()), None)
+    if found is None and hasattr(sys.modules.get(folder), "__path__"):
+        found = discovery.files(folder).get(last)  # folders may have been added to it
+    return found
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from experiments.settings import sections
 from experiments.settings.config import Config
-from jaxmtl import discovery, spaces
+from jaxmtl import discovery, models, spaces
 from jaxmtl.data.batches import Plan
 from jaxmtl.data.batches.large_plan import LargePlan
 from jaxmtl.data.reading.files import nearest
@@ -17,6 +17,7 @@ from jaxmtl.data.store import Dataset
 from jaxmtl.devices import sharding
 from jaxmtl.training import spec
 from jaxmtl.training.spec import Conflict, Setup
+from jaxmtl.training.train_state import init_shapes
 from jaxmtl.types import IMPRESSION, Rows, Schema, Task
 
 T = TypeVar("T")
@@ -112,7 +113,7 @@ def make_setup(
 ) -> Setup:
     """A training of some tasks, in a net built for `net_tasks`."""
     schema, training, model = data.schema, config.training, config.model
-    optimiser = config.optimiser
+    optimiser, own = config.optimiser, own_dims(config, schema)
     conflict = None
     if training.conflict_factor != 1 and schema.cvr in tasks:
         # It weights ratios above 0 and below .2, which a yes or no never is.
@@ -126,7 +127,7 @@ def make_setup(
         "architecture": model.options,
         "crossing": model.crossing,
         "dim": model.embedding_dim,
-        "own_dims": _of(tasks, own_dims(config, schema)),
+        "own_dims": _of(_readers(config, schema, tasks, net_tasks), own),
         "net_tasks": net_tasks if set(net_tasks) > set(tasks) else (),
         "masked": config.pruning.masks != "none",
         "mesh": _mesh(config.mesh.devices),
@@ -163,6 +164,22 @@ def own_dims(config: Config, schema: Schema) -> dict[str, int]:
     given = _by_task(config.model.own_dims, schema, "model.own-dims")
     given = _of(task_names(config, schema), given)
     return {name: width for name, width in given.items() if width}
+
+
+def _readers(
+    config: Config, schema: Schema, tasks: tuple[str, ...], net_tasks: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The tasks whose own embeddings a training of `tasks` reads.
+
+    Where a task reads those of others, the shapes of what they share depend on them:
+    alone it is trained in the net that all of them have.
+    """
+    model = models.make(
+        config.model.options,
+        [schema.task(name) for name in net_tasks or tasks],
+        config.model.crossing,
+    )
+    return net_tasks or tasks if model.reads_all_stacks else tasks
 
 
 def _by_task(
@@ -249,6 +266,8 @@ def check_trainable(config: Config, data: Dataset) -> None:
         tasks = task_names(config, data.schema)
         setup = make_setup(config, data, tasks)
         make_plan(config, data, setup)
+        if discovery.make(setup.spec.step.balancer).needs_shared:
+            init_shapes(setup)  # or says that nothing is shared
         if setup.masked and setup.needs_funnel:
             name = discovery.name_of(setup.architecture)
             raise ValueError(

@@ -48,7 +48,8 @@ class Init(Protocol):
         """
         Args:
           tasks: task -> name of its loss (`jaxmtl.losses.LossName`).
-          key: for all that is ever drawn.
+          key: for all that is ever drawn; its `jax.random.key_data`, which a file can
+            hold and `jax.random.fold_in` takes as it takes a key.
           weights: task -> weight of its loss, which may be traced; 1 where left out.
 
         Raises:
@@ -99,12 +100,15 @@ class Balancer(NamedTuple):
         forward pass that it costs is not needed.
       schedules: of steps that it can serve: `sum` (one step on all tasks) and
         `alternate` (a step a task in turn).
+      needs_shared: whether it does nothing where tasks share no part of the net. Such
+        a net is then refused.
     """
 
     init: Init
     combine: Combine
     after: Callable[[State, Weights, Weights], State] | None = None
     schedules: tuple[str, ...] = ("sum",)
+    needs_shared: bool = False
 
 
 def task_weights(

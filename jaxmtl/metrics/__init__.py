@@ -34,6 +34,7 @@ __all__ = [
     "calibration",
     "evaluate",
     "grouped_auc",
+    "higher_is_better",
     "log_loss",
     "mse",
     "mse_positive",
@@ -89,3 +90,12 @@ def evaluate(
         for name, measure in measures.items()
         if measure.applies(task)
     }
+
+
+def higher_is_better(name: str) -> bool:
+    """Whether of two models the one with more of a metric predicts better.
+
+    Args:
+      name: of a file of `methods`.
+    """
+    return discovery.make(discovery.options(methods.__name__, name)()).higher_is_better

@@ -56,10 +56,12 @@ class Measure(NamedTuple):
       of: (labels, predictions, users) -> `Metric`, on the rows of a task's space:
         float64 [n] labels, and predictions (probabilities, or values where the task
         is none), both finite; ids [n] that group a user's rows.
+      higher_is_better: whether of two models the one with more of it predicts better.
     """
 
     applies: Callable[[Task], bool]
     of: Callable[[np.ndarray, np.ndarray, np.ndarray], Metric]
+    higher_is_better: bool = False
 
 
 def measured(value: float | None, labels: np.ndarray) -> Metric:

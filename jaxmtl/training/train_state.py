@@ -128,7 +128,10 @@ def make_optimiser(step: StepSpec, gates: Params):
 
 
 def make_init(setup: Setup) -> Callable[[Key], TrainState]:
-    """A compiled function from a key to the state training starts from."""
+    """A compiled function from a key to the state training starts from.
+
+    It raises a ValueError where the balancer needs what the net has not.
+    """
     spec = setup.spec
     named_losses = () if spec.step.balancer == Fixed() else spec.loss.names
     return functools.partial(_make_init(spec.net, spec.step, named_losses), setup.start)
@@ -178,6 +181,14 @@ def _make_init(
             start.learning_rate, start.table_learning_rate, start.weight_decay
         )
         balancer = discovery.make(step.balancer)
+        is_apart = not jax.tree.leaves(params["shared"])
+        if balancer.needs_shared and is_apart and len(net.tasks) > 1:
+            raise ValueError(
+                f"the balancer {discovery.name_of(step.balancer)} works on the part of"
+                f" the net that tasks share, and {discovery.name_of(net.architecture)}"
+                f" with the crossing {net.crossing.kind} has none; use an architecture"
+                " with a shared part, or the balancer fixed"
+            )
         state = TrainState(
             step=jnp.zeros((), jnp.int32),
             tables=tables,

@@ -236,3 +236,16 @@ def test_wrong_shapes_and_labels_are_refused_with_what_was_given():
         metrics.evaluate(CLICK, log(), np.zeros(2), np.arange(6))
     with pytest.raises(ValueError, match=r"'watch'.*needs labels \['click'\]"):
         metrics.evaluate(WATCH, {"watch": np.zeros(2)}, np.zeros(2), np.arange(2))
+
+
+def test_each_metric_says_in_which_direction_it_is_better():
+    """Of a perfect prediction and a reversed one; calibration has no direction."""
+    labels, users = np.array([0.0, 1.0, 0.0, 1.0]), np.zeros(4)
+    task = Task("click")
+    good, bad = (
+        metrics.evaluate(task, {"click": labels}, p, users)
+        for p in (np.abs(labels - 0.1), np.abs(labels - 0.9))
+    )
+    for name in set(good) - {"calibration"}:
+        gains = good[name].value > bad[name].value
+        assert metrics.higher_is_better(name) == gains, name

@@ -18,7 +18,7 @@ from jaxmtl.balancing.methods.pcgrad import PCGrad
 from jaxmtl.balancing.methods.uncertainty import Uncertainty
 from jaxmtl.data.batches import EVERY
 from jaxmtl.layers.crossing import Crossing
-from jaxmtl.models import Aitm, SharedTrunk
+from jaxmtl.models import Aitm, HardSharing, SharedTrunk
 from jaxmtl.optim.directions.sgd import Sgd
 from jaxmtl.sparsity import masks
 from jaxmtl.tables import embedding
@@ -306,3 +306,28 @@ def test_a_balancer_may_look_at_the_losses_after_the_step():
     dense = dict.fromkeys(TASKS)
     after, _ = program(setup.spec)(one, setup.numbers, dense, gates, bad)
     assert_same_bits(after.balance, one.balance)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_method_of_shared_weights_is_refused_where_no_weight_is_shared(
+    method, masked
+):
+    """Not to do nothing in silence."""
+    options = discovery.options("jaxmtl.balancing.methods", method)()
+    apart = {
+        "architecture": HardSharing((4,)),
+        "crossing": Crossing("none"),
+        "masked": masked,
+        "summed": True,
+        "balancer": options,
+    }
+    two = make_setup(tasks=TASKS[:2], **apart)
+    if discovery.make(options).needs_shared:
+        words = f"balancer {method} works on the part .* hard_sharing with the crossing"
+        with pytest.raises(ValueError, match=words):
+            train_state.make_init(two)(KEY)
+        train_state.make_init(two.with_net(crossing=Crossing("dcn")))(KEY)
+    else:
+        train_state.make_init(two)(KEY)
+    train_state.make_init(make_setup(tasks=TASKS[:1], **apart))(KEY)

@@ -25,6 +25,7 @@ from experiments.analysis.report.document import (
     section_markdown,
 )
 from experiments.analysis.table import Table, row_role
+from jaxmtl import metrics
 
 OWN_EPOCH = "_own_epoch"
 POWER = "power"
@@ -193,7 +194,7 @@ def _main_columns(table: Table, name: str) -> list[list[str]]:
 
 
 def _best_columns(table: Table, name: str) -> list[list[str]]:
-    pick = max if name.endswith("auc") else min
+    pick = max if metrics.higher_is_better(name.rpartition(".")[2]) else min
     ours, theirs = ["best seed"], ["paper's best"]
     for row in table["rows"]:
         values = row["metrics"].get(name, {}).get("values")

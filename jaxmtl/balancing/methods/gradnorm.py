@@ -112,7 +112,7 @@ def gradnorm(options: GradNorm) -> Balancer:
         )
         return gradients, state, used
 
-    return Balancer(init, combine)
+    return Balancer(init, combine, needs_shared=True)
 
 
 def _slopes(

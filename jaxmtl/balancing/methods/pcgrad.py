@@ -67,7 +67,7 @@ def pcgrad(options: PCGrad) -> Balancer:
         )
         return gradients, state, {name: state.weights[name] for name in losses}
 
-    return Balancer(init, combine)
+    return Balancer(init, combine, needs_shared=True)
 
 
 def project(gramian: Array, i: int, order: Array) -> Array:

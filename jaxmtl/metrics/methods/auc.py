@@ -24,6 +24,7 @@ def auc(options: Auc) -> Measure:
     return Measure(
         applies=lambda task: task.kind == "binary",
         of=lambda labels, predictions, _: area_under_curve(labels, predictions),
+        higher_is_better=True,
     )
 
 

@@ -24,6 +24,7 @@ def gauc(options: Gauc) -> Measure:
     return Measure(
         applies=lambda task: task.kind == "binary",
         of=grouped_area,
+        higher_is_better=True,
     )
 
 

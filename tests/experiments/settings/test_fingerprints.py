@@ -1,12 +1,21 @@
 """What a fingerprint covers: content, code that runs, versions and precision."""
 
 import ast
+import dataclasses
+import importlib
 import os
 
 import jax
 import pytest
 
 from experiments.settings import fingerprints
+from experiments.settings.config import (
+    Config,
+    DataConfig,
+    FinderConfig,
+    ModelConfig,
+    PruningConfig,
+)
 
 TEXT = '''"""What it is."""
 
@@ -95,9 +104,13 @@ def test_what_runs_is_code_that_of_imported_modules_too(code_of):
     assert code_of(TEXT, "x = 1") == code_of(TEXT, "x = 2")
 
 
+def of_log(name: str) -> Config:
+    return Config(data=DataConfig(name=name))
+
+
 def test_code_that_is_not_there_is_not_left_out_in_silence():
     with pytest.raises(ModuleNotFoundError, match=r"sources\.corner_shop"):
-        fingerprints.code(*fingerprints.reads("corner_shop"))
+        fingerprints.software(of_log("corner_shop"))
 
 
 def test_what_trains_is_covered_and_what_reports_is_not(monkeypatch):
@@ -106,14 +119,37 @@ def test_what_trains_is_covered_and_what_reports_is_not(monkeypatch):
         fingerprints, "_module_file", lambda name: seen.append(name) or find(name)
     )
     fingerprints.code.cache_clear()
-    fingerprints.software("own_log")
+    model = ModelConfig(architecture="dcrnn")
+    settings = dataclasses.replace(of_log("own_log"), model=model)
+    fingerprints.software(settings)
     wanted = {
         "jaxmtl.sparsity.pruning",
         "jaxmtl.models.dcrnn",
+        "jaxmtl.sparsity.finders.magnitude",
         "jaxmtl.data.reading.vocabulary",
     }
-    assert wanted <= set(seen)
-    assert not {"experiments.report", "jaxmtl.data.sources.hillstrom"} & set(seen)
+    unused = {
+        "experiments.report",
+        "jaxmtl.data.sources.hillstrom",
+        "jaxmtl.models.mmoe",
+        "jaxmtl.optim.directions.lion",
+        "jaxmtl.sparsity.finders.saliency",
+    }
+    assert wanted <= set(seen) and not unused & set(seen)
+
+
+def test_a_new_method_changes_what_computes_where_it_is_in_use(tmp_path, monkeypatch):
+    plain = fingerprints.software(Config())
+    judged = fingerprints.software(Config(), judged=True)
+    (tmp_path / "largest.py").write_text("def largest(): return 1")
+    for package in ("jaxmtl.sparsity.finders", "jaxmtl.metrics.methods"):
+        module = importlib.import_module(package)
+        monkeypatch.setattr(module, "__path__", [*module.__path__, str(tmp_path)])
+    fingerprints.code.cache_clear()
+    assert fingerprints.software(Config()) == plain
+    finder = PruningConfig(finder=FinderConfig(name="largest"))
+    assert fingerprints.software(Config(pruning=finder))["code"] != plain["code"]
+    assert fingerprints.software(Config(), judged=True)["code"] != judged["code"]
 
 
 def test_a_text_alone_that_is_a_whole_body_leaves_one():
@@ -126,16 +162,16 @@ def test_a_text_alone_that_is_a_whole_body_leaves_one():
 
 def test_versions_and_flags_that_change_numbers_are_told(monkeypatch):
     monkeypatch.delenv("XLA_FLAGS", raising=False)
-    before = fingerprints.software("video_feed")
+    before = fingerprints.software(Config())
     monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=x")
-    assert fingerprints.software("video_feed") == before
+    assert fingerprints.software(Config()) == before
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true --xla_dump_to=x")
-    assert fingerprints.software("video_feed")["xla_flags"] == [
+    assert fingerprints.software(Config())["xla_flags"] == [
         "--xla_cpu_enable_fast_math=true"
     ]
     monkeypatch.undo()
     monkeypatch.setattr(fingerprints, "_version", lambda name: f"{name} of tomorrow")
-    assert fingerprints.software("video_feed")["jaxlib"] == "jaxlib of tomorrow"
+    assert fingerprints.software(Config())["jaxlib"] == "jaxlib of tomorrow"
 
 
 @pytest.mark.parametrize(
@@ -146,6 +182,6 @@ def test_precision_is_told(setting, value):
     before = getattr(jax.config, setting)
     jax.config.update(setting, value)
     try:
-        assert fingerprints.software("video_feed")[setting] == value != before
+        assert fingerprints.software(Config())[setting] == value != before
     finally:
         jax.config.update(setting, before)

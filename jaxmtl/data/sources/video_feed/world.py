@@ -75,24 +75,22 @@ class FeedConfig:
     """A simulated feed, down to the bit; the defaults make a demonstration.
 
     Attributes:
-      users: how many can appear, 10 … 10⁸; default 2,000.
-      videos: how many can appear, 10 … 10⁸; default 2,000.
-      impressions: rows of the log, 100 … 10¹² and at least one a day; default
-        80,000.
+      users: how many can appear, 10 … 10⁸.
+      videos: how many can appear, 10 … 10⁸.
+      impressions: rows of the log, 100 … 10¹² and at least one a day.
       days: 3 … 10⁴, of which the last is the test split and the one before it
-        validation; default 10.
-      click_rate: mean of p(click) over the log, .001 … .999; default .39.
+        validation.
+      click_rate: mean of p(click) over the log, .001 … .999.
       conflict: 0 … 1, how far apart clicking and watching are: their preferences
-        correlate by cos(conflict · 120°); default .5.
+        correlate by cos(conflict · 120°).
       noise: chance beside preference, .1 … 10: all effects on logits are divided by
-        it, so at .1 clicks are nearly certain and at 10 nearly random; default 1.
+        it, so at .1 clicks are nearly certain and at 10 nearly random.
       valid_play: 0 … 1, the watch ratio from which a click is a valid play, a binary
-        task that then plays the CVR; default 0: no such task.
+        task that then plays the CVR; 0: no such task.
       history: 0 … 10⁹, impressions of an earlier log whose statistics of users and
-        videos become numeric features (`history`); default 0: none.
-      seed: 0 … 2⁶³ - 1; default 0. Users, videos and impressions depend on it and
-        on the sizes alone, so feeds that differ in conflict show the same videos
-        to the same users.
+        videos become numeric features (`history`); 0: none.
+      seed: 0 … 2⁶³ - 1. Users, videos and impressions depend on it and on the sizes
+        alone, so feeds that differ in conflict show the same videos to the same users.
 
     Raises:
       ValueError: a field outside its range; names it and the range.
