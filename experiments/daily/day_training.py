@@ -74,7 +74,7 @@ class Learner:
         self._masked = config.pruning.masks != "none"
         self._tasks = task_names(config, stream.data.schema)
         data = self._data(self._first)
-        together = ticket_cache.company(config, data) if self._masked else ()
+        together = ticket_cache.net_tasks(config, data) if self._masked else ()
         self.setup = make_setup(config, data, self._tasks, together)
         self._plans = DayPlans(stream, config, self.setup)
 

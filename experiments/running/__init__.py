@@ -1,5 +1,5 @@
-"""How a study is carried out: its trainings, who does them, what is kept of them.
+"""How trainings are carried out: what they do, who does them, what is kept of them.
 
-`study` trains rows, `ticket_cache` finds their masks, `crew` and `workers` deal out the
+`joint` trains a row, `ticket_cache` finds its masks, `crew` and `workers` deal out the
 work, `workdir` and `progress` keep what is done, `monitor` shows it.
 """

@@ -70,10 +70,9 @@ def prepare(
 
 def setup_of(config: Config, data: Dataset) -> Setup:
     """The static part of a row's joint training."""
-    company = (
-        ticket_cache.company(config, data) if ticket_searches.is_masked(config) else ()
-    )
-    return make_setup(config, data, task_names(config, data.schema), company)
+    is_masked = ticket_searches.is_masked(config)
+    net_tasks = ticket_cache.net_tasks(config, data) if is_masked else ()
+    return make_setup(config, data, task_names(config, data.schema), net_tasks)
 
 
 def train(

@@ -93,7 +93,7 @@ def resolve(config: Config, data: Dataset, task: str) -> Search:
     prune = config.pruning
     is_warm = prune.rewind == "step"
     warm = {
-        "setup": make_setup(config, data, company(config, data)),
+        "setup": make_setup(config, data, net_tasks(config, data)),
         "batches": _batches(config),
         "steps": prune.rewind_step,
     }
@@ -213,7 +213,7 @@ def seconds(
 
 def single_setup(config: Config, data: Dataset, task: str) -> Setup:
     """The static part of a search's own training."""
-    return make_setup(_alone(config), data, (task,), company(config, data))
+    return make_setup(_alone(config), data, (task,), net_tasks(config, data))
 
 
 def _alone(config: Config) -> Config:
@@ -231,7 +231,7 @@ def _alone(config: Config) -> Config:
     )
 
 
-def company(config: Config, data: Dataset) -> tuple[str, ...]:
+def net_tasks(config: Config, data: Dataset) -> tuple[str, ...]:
     """The tasks that the net of a search is built for.
 
     What they share may depend on them: a DCRNN of two tasks has more positions than
@@ -267,7 +267,7 @@ def _warm(config: Config, data: Dataset, seed: int, key: Key) -> Snapshot:
     Joint, so that all tasks rewind to the same weights (the multi-task warm-up of
     Sun et al., 2020).
     """
-    setup = make_setup(config, data, company(config, data))
+    setup = make_setup(config, data, net_tasks(config, data))
     state = make_init(setup)(key)
     dense = dense_masks(setup, state.net)
     gates = make_gates(setup, state.net, dense)

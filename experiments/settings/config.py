@@ -332,8 +332,8 @@ class Config:
     Attributes:
       data: the log.
       model: the net.
-      optimiser: of net and tables.
-      balance: of the tasks.
+      optimiser: what moves net and tables.
+      balance: of the tasks' losses or gradients, for `--training.schedule sum`.
       training: joint and single-task training.
       pruning: the search for tickets.
       metrics: what predictions are judged by.
