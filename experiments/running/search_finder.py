@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -49,10 +51,10 @@ class SearchFinder:
             gradients = mean_gradient(
                 self.setup, best, {task: mask}, batches=finder.batches, **self.data
             )
-        key = self._key("finder", number)
-        scores = finder.score(best.net, mask, gradients=gradients, key=key)
-        of_neuron = finder.of_neuron if self.unit == "neuron" else None
-        return pruning.select(scores, mask, keep, self.scope, of_neuron)
+        by_layer = self.unit == "weight" and self.scope == "layer"
+        counts = pruning.split_keep(mask, keep) if by_layer else keep
+        program = _program(self.options, self.unit, self.scope)
+        return program(best.net, mask, counts, gradients, self._key("finder", number))
 
     def begin(
         self, state: TrainState, mask: Mask, number: int
@@ -79,6 +81,20 @@ class SearchFinder:
     def _key(self, what: str, number: int) -> Key:
         key = named(jax.random.key(self.data["seed"]), what, *self.setup.tasks)
         return jax.random.fold_in(key, number)
+
+
+@functools.lru_cache(maxsize=64)
+def _program(options: Any, unit: str, scope: pruning.Scope) -> Callable[..., Mask]:
+    """The next mask as one compiled program of (net, mask, keep, gradients, key)."""
+    finder = discovery.make(options)
+    of_neuron = finder.of_neuron if unit == "neuron" else None
+
+    @jax.jit
+    def find(net, mask, keep, gradients, key):
+        scores = finder.score(net, mask, gradients=gradients, key=key)
+        return pruning.select(scores, mask, keep, scope, of_neuron)
+
+    return find
 
 
 def make(

@@ -18,7 +18,7 @@ from jaxmtl.types import Array, Key, Mask, Params
 
 
 class Score(Protocol):
-    """How much each weight is worth; the least fall."""
+    """How much each weight is worth, traced in a program; the least fall."""
 
     def __call__(
         self, net: Params, mask: Mask, *, gradients: Params | None, key: Key

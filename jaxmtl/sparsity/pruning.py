@@ -110,7 +110,7 @@ def prune(net: Params, mask: Mask, keep: Any) -> Mask:
 def select(
     scores: Any,
     mask: Mask,
-    keep: int,
+    keep: Any,
     scope: Scope = "global",
     of_neuron: OfNeuron | None = None,
 ) -> Mask:
@@ -119,7 +119,8 @@ def select(
     Args:
       scores: a tree like `mask` of float leaves; None where nothing is pruned.
       mask: bool leaves, None = never pruned.
-      keep: how many weights, 0 <= keep <= alive.
+      keep: how many weights, 0 <= keep <= alive. Of a scope `layer` inside a program
+        the counts of `split_keep`.
       scope: `global`, one threshold for the net; `layer`, each layer keeps the same
         fraction of its survivors.
       of_neuron: (scores [in, out], alive [in, out]) -> [out] for whole neurons, as
@@ -136,8 +137,9 @@ def select(
         raise ValueError(f"scope {scope!r} is none of {list(get_args(Scope))}")
     if of_neuron is not None:
         return prune_neurons(scores, mask, keep, scope=scope, of_neuron=of_neuron)
-    counts = keep if scope == "global" else split_keep(mask, keep)
-    return _prune(scores, mask, counts, is_ranked=True)
+    if scope == "layer" and jax.tree_util.all_leaves([keep]):
+        keep = split_keep(mask, keep)
+    return _prune(scores, mask, keep, is_ranked=True)
 
 
 def root_mean_square(weights: Array, alive: Array) -> Array:
