@@ -15,7 +15,7 @@ from experiments.analysis.figures import own_style, save
 from experiments.benchmarks import __main__ as benchmarks
 from experiments.running import hosts
 from experiments.running.workdir import read_json, write_json
-from experiments.settings import ablation, config
+from experiments.settings import ablation
 from experiments.tuning import trials
 from jaxmtl import console, places, studies
 from jaxmtl.data import store
@@ -254,9 +254,9 @@ class Configured:
 def test_the_cache_is_the_homes_unless_another_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("JAXMTL_CACHE", "")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert config.default_cache() == tmp_path / ".cache" / "jaxmtl"
+    assert places.default_cache() == tmp_path / ".cache" / "jaxmtl"
     monkeypatch.setenv("JAXMTL_CACHE", str(tmp_path / "mine"))
-    assert config.default_cache() == tmp_path / "mine"
+    assert places.default_cache() == tmp_path / "mine"
 
 
 def test_who_has_no_home_has_a_temporary_cache(monkeypatch):
@@ -265,7 +265,7 @@ def test_who_has_no_home_has_a_temporary_cache(monkeypatch):
 
     monkeypatch.delenv("JAXMTL_CACHE", raising=False)
     monkeypatch.setattr(Path, "home", home)
-    assert config.default_cache().name == f"jaxmtl-{os.getuid()}"
+    assert places.default_cache().name == f"jaxmtl-{os.getuid()}"
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path):
