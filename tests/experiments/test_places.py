@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def python(*words, cwd, keep=(), **environment):
     """A Python process that finds this checkout by PYTHONPATH alone."""
-    known = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    kept = ("PATH", "HOME", "JAX_COMPILATION_CACHE_DIR")
+    known = {name: os.environ[name] for name in kept if name in os.environ}
     known |= {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", **environment}
     return subprocess.run(
         [sys.executable, *map(str, words)],
