@@ -27,16 +27,16 @@ from typing import Any
 import numpy as np
 import tyro
 
-from experiments.running import joint
+from experiments.running import joint, progress
 from experiments.running.joint import find_checkpoint, setup_of
 from experiments.running.workdir import CONFIG, PLACES, read_json
 from experiments.settings import sources
-from experiments.settings.config import Config, DataConfig, default_cache
+from experiments.settings.config import Config, DataConfig
 from jaxmtl import console, places
 from jaxmtl.data.encoding import SEPARATOR, Encoding, prepared
 from jaxmtl.data.sources.own_log.encoding import read_encoding
 from jaxmtl.data.store import Dataset
-from jaxmtl.devices import distributed
+from jaxmtl.devices import compile_cache, distributed
 from jaxmtl.serving import bundle, scoring
 from jaxmtl.serving.export import PLATFORMS, check_new, export
 from jaxmtl.serving.to_onnx import find_converter, to_onnx
@@ -62,6 +62,7 @@ class Options:
       cache: folder of prepared data sets.
       platforms: that the programs can be run on.
       onnx: whether to write model.onnx too, for servers that run no JAX.
+      compile_cache: whether compiled programs are kept in --cache and found again.
     """
 
     run: tyro.conf.Positional[Path]
@@ -69,9 +70,10 @@ class Options:
     seed: int = 0
     log: Path | None = None
     schema: Path | None = None
-    cache: Path = dataclasses.field(default_factory=default_cache)
+    cache: Path = dataclasses.field(default_factory=places.default_cache)
     platforms: tuple[str, ...] = PLATFORMS
     onnx: bool = False
+    compile_cache: bool = True
 
 
 class Trained(typing.NamedTuple):
@@ -296,6 +298,8 @@ def run(options: Options) -> str:
     if options.onnx:
         find_converter()
     distributed.check_devices()
+    if options.compile_cache:
+        compile_cache.use(options.cache, progress.say)
     trained = read(options)
     encoding = encoding_of(trained)
     made = (trained.setup, trained.snapshot, trained.masks, encoding)

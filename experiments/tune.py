@@ -45,6 +45,7 @@ from experiments.tuning.trials import Job, Store, Trial
 from experiments.tuning.tuned import Settings
 from jaxmtl import console, places
 from jaxmtl.data.store import Dataset
+from jaxmtl.devices import compilations, compile_cache
 from jaxmtl.training.resume import Stopped
 
 FIRST_SEED = 1000
@@ -62,12 +63,15 @@ class Options:
         that fit one program in one `program`, as trials of a row do; `auto` takes
         processes on a CPU and the program on an accelerator.
       processes: how many; 0 = one for each core, at most 8.
+      compile_cache: whether compiled programs are kept in --data.cache and found
+        again, by later commands too.
     """
 
     config: Annotated[Config, tyro.conf.arg(name="")]
     search: SearchSpace = SearchSpace()
     together: How = "auto"
     processes: int = 0
+    compile_cache: bool = True
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -132,6 +136,9 @@ def _tune(known: argparse.Namespace, rest: Sequence[str], command: str) -> str:
     if known.out is not None:
         places.check_file("--out", out, (".json",), inputs)
     hosts.check_jax()
+    before = compilations.total()
+    if options.compile_cache:
+        compile_cache.use(options.config.data.cache, _say)
     options, jobs = _make_jobs(known, rest)
     space, resume = options.search, options.config.resume
     if options.config.mesh.spans_processes:
@@ -155,6 +162,7 @@ def _tune(known: argparse.Namespace, rest: Sequence[str], command: str) -> str:
         hands = crew.Crew(workdir, monitor, *together)
         with contextlib.closing(monitor), contextlib.closing(hands):
             tried = training.run(jobs, seeds, store, hands)
+    _say((compilations.total() - before + monitor.programs).describe())
     every = [trial for found in tried.values() for trial in found]
     rows, failed = {}, {}
     for job in jobs:

@@ -1,11 +1,27 @@
-"""Where a command writes, looked at before its work begins."""
+"""Where a command writes, looked at before its work begins, and what it keeps."""
 
 from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+
+def default_cache() -> Path:
+    """Where prepared data sets and compiled programs live: $JAXMTL_CACHE or
+    ~/.cache/jaxmtl.
+
+    In the system's temporary folder where nobody has a home.
+    """
+    named = os.environ.get("JAXMTL_CACHE")
+    if named:
+        return Path(named)
+    try:
+        return Path.home() / ".cache" / "jaxmtl"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"jaxmtl-{os.getuid()}"
 
 
 def check_file(

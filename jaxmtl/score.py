@@ -23,7 +23,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from jaxmtl import console, places
-from jaxmtl.devices import distributed
+from jaxmtl.devices import compile_cache, distributed
 from jaxmtl.serving.scoring import Scorer, load
 
 WRITERS = {".csv": csv.CSVWriter, ".parquet": pq.ParquetWriter}
@@ -47,11 +47,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--out", type=Path, required=True, help="a .csv or .parquet file to write"
     )
     parser.add_argument("--tasks", nargs="+", help="one task alone; default: all")
+    parser.add_argument(
+        "--no-compile-cache",
+        action="store_true",
+        help="keep no compiled programs for later commands",
+    )
     options = parser.parse_args(argv)
     inputs = {"the exported folder": options.folder, "the rows": options.rows}
     try:
         places.check_file("--out", options.out, tuple(WRITERS), inputs)
         distributed.check_devices()
+        if not options.no_compile_cache:
+            compile_cache.use(places.default_cache(), _say)
         scored = write_scores(
             load(options.folder, options.tasks), options.rows, options.out
         )
@@ -60,6 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     print(f"{scored:,} rows scored: {options.out}")
     return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def write_scores(scorer: Scorer, rows: Path, out: Path) -> int:

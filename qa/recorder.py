@@ -32,8 +32,9 @@ import numpy as np
 
 from experiments.running import joint, search_finder, ticket_cache
 from experiments.settings import ablation, scores, sources
-from experiments.settings.config import Config, default_cache
+from experiments.settings.config import Config
 from experiments.settings.setup import make_plan, rows_of
+from jaxmtl import places
 from jaxmtl.data.store import Dataset
 from jaxmtl.sparsity import masks, pruning
 from jaxmtl.training.inference import predict_all
@@ -123,7 +124,7 @@ def tiny(name: str) -> Config:
 
 def record_log(name: str) -> None:
     """Writes the log that a folder's rows train on."""
-    data = sources.load(replace(tiny(name).data, cache=default_cache()))
+    data = sources.load(replace(tiny(name).data, cache=places.default_cache()))
     arrays: Arrays = {}
     for split, rows in data.splits.items():
         arrays |= {f"{split}/{key}": x for key, x in _flat(rows._asdict()).items()}

@@ -7,6 +7,7 @@ import io
 import mmap
 import os
 import platform
+import tempfile
 from pathlib import Path
 
 import coverage
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import Phase, settings
 
 from jaxmtl.data.log import Log
+from jaxmtl.devices import compile_cache
 from jaxmtl.layers.crossing import Crossing
 from jaxmtl.models.shared_trunk import SharedTrunk
 from jaxmtl.training import spec
@@ -31,6 +33,7 @@ FLAGS = {
     "xla_cpu_max_isa": "SSE4_2",
     "xla_cpu_parallel_codegen_split_count": "1",  # of one core
 }
+FOLDER = "JAX_COMPILATION_CACHE_DIR"
 SLOW = (
     "test_experiments",
     "test_dcrnn_experiments",
@@ -56,6 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.loadscopereorder = False  # of pytest-xdist: ours is better
     keep_to_one_core(config)
     compile_quickly()
+    compile_once(config)
 
 
 def keep_to_one_core(config: pytest.Config) -> None:
@@ -96,6 +100,21 @@ def compile_quickly() -> None:
         if all(content.find(name.encode()) >= 0 for name in FLAGS):
             flags = [f"--{name}={value}" for name, value in FLAGS.items()]
             os.environ["XLA_FLAGS"] = " ".join([given, *flags]).strip()
+
+
+def compile_once(config: pytest.Config) -> None:
+    """Gives all processes of the tests, those they start too, one folder of programs.
+
+    It is empty at first, and gone at the end, unless JAX_COMPILATION_CACHE_DIR names
+    one: each of the tests passes with compiled programs and with those read again.
+    """
+    folder = os.environ.get(FOLDER)
+    if folder is None:
+        made = tempfile.TemporaryDirectory(prefix="jaxmtl-programs-")
+        config.add_cleanup(made.cleanup)
+        folder = os.environ[FOLDER] = made.name
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    compile_cache.keep_in(compile_cache.Store(Path(folder)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

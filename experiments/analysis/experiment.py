@@ -23,6 +23,7 @@ from experiments.settings.setup import check_trainable
 from experiments.tuning import tuned
 from jaxmtl import console, places
 from jaxmtl.data.store import Dataset
+from jaxmtl.devices import compilations, compile_cache
 from jaxmtl.types import Schema
 
 
@@ -56,6 +57,9 @@ def carry_out(name: str, options: Options, preset: Preset, argv: Sequence[str]) 
     tuned.check_seeds(chosen, range(options.seeds))
     lent = getattr(module, "TUNED_AS", {})
     chosen = tuned.lend(chosen, {short_name(r): short_name(o) for r, o in lent.items()})
+    before = compilations.total()
+    if options.compile_cache:
+        compile_cache.use(data_config.cache, _say)
     data = sources.load(data_config, say=_say)
 
     def configure(row: ModuleType) -> Ablation:
@@ -105,6 +109,8 @@ def carry_out(name: str, options: Options, preset: Preset, argv: Sequence[str]) 
             print(text)
             if options.report:
                 print(f"the report: {workdir / 'report.html'}")
+        needed = compilations.total() - before + monitor.programs
+        _say(needed.describe())
 
 
 def short_name(module: ModuleType) -> str:

@@ -19,6 +19,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from experiments.running.workdir import write_json
+from jaxmtl.devices.compilations import Programs
 from jaxmtl.training.fit import EpochRecord
 
 OnEpoch = Callable[[EpochRecord], None]
@@ -36,6 +37,9 @@ class Monitor:
     Every epoch becomes a line of `metrics.jsonl` and TensorBoard scalars under
     `events/`, `loss/<task>` and `validation/<task>`: a run for each row and seed,
     `<row>/seed<k>`, and one for each round of a ticket's search.
+
+    Attributes:
+      programs: that other processes needed.
     """
 
     def __init__(self, workdir: Path, seeds: Sequence[int] = ()):
@@ -53,6 +57,7 @@ class Monitor:
         self._log = log.open("a", encoding="utf-8")
         self._bar: tqdm | None = None
         self._turn = threading.RLock()  # several lanes may have one monitor
+        self.programs = Programs()
 
     def _mend(self, log: Path) -> None:
         """Takes off a last line that a full disk or a kill cut short."""
@@ -131,6 +136,10 @@ class Monitor:
             self._bar.update(1)
             self._tell("")
 
+    def compiled(self, programs: Programs) -> None:
+        """Counts programs that another process needed."""
+        self.programs += programs
+
     def _tell(self, now: str) -> None:
         write_json(
             self._plan,
@@ -166,7 +175,7 @@ class Remote(Monitor):
     def __init__(self, workdir: Path, send: Callable[[Told], None]):
         """Writes the same files as the run's; `send` carries the rest there."""
         super().__init__(workdir)
-        for method in ("expect", "begin", "show", "end"):
+        for method in ("expect", "begin", "show", "end", "compiled"):
             tell = lambda *args, method=method: send(Told(method, args))
             setattr(self, method, tell)
 

@@ -28,6 +28,7 @@ import numpy as np
 from experiments.running import stopping
 from experiments.running.monitor import Monitor, Remote, Told
 from jaxmtl.data.store import Dataset
+from jaxmtl.devices import compilations, compile_cache
 from jaxmtl.training.resume import Stopped
 
 LOOK = 0.2
@@ -50,7 +51,8 @@ class Workers:
         self._workers: list[_Worker] = []
         for cores in _deal_cores(count):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, cores, workdir))
+            given = (theirs, cores, workdir, compile_cache.used())
+            process = context.Process(target=_work, args=given)
             process.start()
             theirs.close()
             self._workers.append(_Worker(process, ours))
@@ -195,18 +197,23 @@ def _work(
     connection: multiprocessing.connection.Connection,
     cores: set[int] | None,
     workdir: Path,
+    cache: Path | None,
 ) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # the run passes them on
         signal.signal(number, signal.SIG_IGN)
     if cores:
         os.sched_setaffinity(0, cores)  # before JAX counts them
+    if cache is not None:
+        compile_cache.use(cache)
     jobs: queue.SimpleQueue = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, jobs), daemon=True).start()
     monitor, data = Remote(workdir, connection.send), None
     while True:
         work, what, seed, log = jobs.get()
-        data = log or data
-        connection.send(_error_of(work, what, seed, data, workdir, monitor))
+        data, before = log or data, compilations.total()
+        error = _error_of(work, what, seed, data, workdir, monitor)
+        monitor.compiled(compilations.total() - before)
+        connection.send(error)
 
 
 def _listen(connection, jobs: queue.SimpleQueue) -> None:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -17,7 +15,7 @@ import tyro
 
 from experiments.settings import sections
 from experiments.settings.views import View
-from jaxmtl import discovery, models
+from jaxmtl import discovery, models, places
 from jaxmtl.data.sources.ali_ccp.protocol import AliCcpOptions
 from jaxmtl.data.sources.video_feed import FeedConfig
 from jaxmtl.layers.crossing import Crossing
@@ -36,20 +34,6 @@ How = Literal["auto", "in_turn", "processes", "program"]
 SOURCES = "jaxmtl.data.sources"
 PLAIN = ("shared_trunk", "hard_sharing")
 """Architectures of one MLP's shape, which a table's rows have in common."""
-
-
-def default_cache() -> Path:
-    """Where prepared data sets live: $JAXMTL_CACHE or ~/.cache/jaxmtl.
-
-    In the system's temporary folder where nobody has a home.
-    """
-    named = os.environ.get("JAXMTL_CACHE")
-    if named:
-        return Path(named)
-    try:
-        return Path.home() / ".cache" / "jaxmtl"
-    except RuntimeError:
-        return Path(tempfile.gettempdir()) / f"jaxmtl-{os.getuid()}"
 
 
 @sections.methods(SOURCES, some=True)
@@ -74,7 +58,7 @@ class DataConfig:
     path: Path | None = None
     schema: Path | None = None
     allow_leaks: tuple[str, ...] = ()
-    cache: Path = dataclasses.field(default_factory=default_cache)
+    cache: Path = dataclasses.field(default_factory=places.default_cache)
     feed: FeedConfig = FeedConfig()
     ali_ccp: AliCcpOptions = AliCcpOptions()
     view: View = View()

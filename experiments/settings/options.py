@@ -36,6 +36,8 @@ class Options:
         row's seeds in one `program`; `auto` takes processes on a CPU and the program
         on an accelerator. Results differ in last bits at most.
       processes: how many; 0 = one for each core, at most 8.
+      compile_cache: whether compiled programs are kept in --data.cache and found
+        again, by later commands too.
     """
 
     config: Annotated[Config, tyro.conf.arg(name="")]
@@ -45,6 +47,7 @@ class Options:
     report: bool = True
     together: How = "auto"
     processes: int = 0
+    compile_cache: bool = True
 
 
 def starting_config(name: str, preset: Preset) -> Config:

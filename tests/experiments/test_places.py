@@ -15,7 +15,7 @@ from experiments.analysis.figures import own_style, save
 from experiments.benchmarks import __main__ as benchmarks
 from experiments.running import hosts
 from experiments.running.workdir import read_json, write_json
-from experiments.settings import ablation, config
+from experiments.settings import ablation
 from experiments.tuning import trials
 from jaxmtl import console, places, studies
 from jaxmtl.data import store
@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def python(*words, cwd, keep=(), **environment):
     """A Python process that finds this checkout by PYTHONPATH alone."""
-    known = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    kept = ("PATH", "HOME", "JAX_COMPILATION_CACHE_DIR")
+    known = {name: os.environ[name] for name in kept if name in os.environ}
     known |= {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", **environment}
     return subprocess.run(
         [sys.executable, *map(str, words)],
@@ -254,9 +255,9 @@ class Configured:
 def test_the_cache_is_the_homes_unless_another_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("JAXMTL_CACHE", "")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert config.default_cache() == tmp_path / ".cache" / "jaxmtl"
+    assert places.default_cache() == tmp_path / ".cache" / "jaxmtl"
     monkeypatch.setenv("JAXMTL_CACHE", str(tmp_path / "mine"))
-    assert config.default_cache() == tmp_path / "mine"
+    assert places.default_cache() == tmp_path / "mine"
 
 
 def test_who_has_no_home_has_a_temporary_cache(monkeypatch):
@@ -265,7 +266,7 @@ def test_who_has_no_home_has_a_temporary_cache(monkeypatch):
 
     monkeypatch.delenv("JAXMTL_CACHE", raising=False)
     monkeypatch.setattr(Path, "home", home)
-    assert config.default_cache().name == f"jaxmtl-{os.getuid()}"
+    assert places.default_cache().name == f"jaxmtl-{os.getuid()}"
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path):

@@ -21,6 +21,7 @@ from experiments.running.monitor import Monitor
 from experiments.running.workdir import read_json, write_json
 from experiments.running.workers import _Waiting
 from jaxmtl.data.store import Dataset, prepare
+from jaxmtl.devices import compile_cache
 from jaxmtl.training.resume import Stopped
 
 pytestmark = pytest.mark.end_to_end
@@ -43,6 +44,10 @@ def note(what, seed, data, workdir, monitor):
             "is_mapped": isinstance(data.splits["train"].ids, np.memmap),
         }
         write_json(workdir / f"{what}{seed}.json", about)
+
+
+def compute(what, seed, data, workdir, monitor):
+    jax.jit(lambda x: x * what)(np.arange(3.0))
 
 
 def fail(what, seed, data, workdir, monitor):
@@ -72,8 +77,12 @@ def data(cache, log) -> Dataset:
 
 @pytest.fixture(scope="module")
 def crews(tmp_path_factory):
-    """how -> a crew, the same for all tests."""
+    """how -> a crew, the same for all tests; processes keep what they compile."""
+    folder = tmp_path_factory.mktemp("programs")
     with contextlib.ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.delenv("JAX_COMPILATION_CACHE_DIR")
+        patch.setattr(compile_cache, "_used", folder)
         made = {
             how: stack.enter_context(crew_in(tmp_path_factory.mktemp(how), how))
             for how in ("in_turn", "processes", "program")
@@ -133,6 +142,13 @@ def test_a_log_changed_in_memory_reaches_the_processes(crews, data):
     assert not look("changed", train=train._replace(ids=train.ids[1:] + 1))
     assert look("sliced", train=jax.tree.map(lambda column: column[2:], train))
     assert look("whole")
+
+
+def test_processes_share_programs_and_tell_how_many_they_needed(crews, data):
+    for seed, (compiled, found) in enumerate([(1, 0), (1, 1)]):
+        crews["processes"].do(compute, [Job(3.0, seed)], data)
+        needed = crews["processes"].monitor.programs
+        assert (needed.compiled, needed.found) == (compiled, found)
 
 
 @pytest.mark.parametrize("how", ["in_turn", "processes", "program"])
