@@ -5,7 +5,8 @@ costs nothing. A row and what its optimiser (`jaxmtl.tables.row_optim`) remember
 are one line of it: a step waits for memory at random places, and so there is one place
 an id and not one for each moment. A loss is differentiated with respect to the gathered
 rows; repeated ids are summed; only what the batch touched is written. A second stack of
-another width can hold one task's own view (LT4REC, multi-view).
+another width can hold one task's own view (LT4REC, multi-view). How lines are accessed
+depends on the platform (`jaxmtl.tables.layout`), what comes of it does not.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmtl.tables import layout as layouts
+from jaxmtl.tables.layout import Layout
 from jaxmtl.tables.row_optim import RowOptimiser, Slots
 from jaxmtl.types import PADDING, UNKNOWN, Array, Key, Schema
 
@@ -44,28 +48,29 @@ class Table:
     """One stacked table and the state of its optimiser.
 
     Attributes:
-      packed: float32 [vocabulary, width], in each line a row and then its slots.
+      packed: float32 [vocabulary, width], in each line a row, then its slots, then
+        zeros up to the layout's width.
       updates: int32 scalar, how often the table was updated.
       owner: int32 [vocabulary], scratch space of `touched`; never initialised
         again, as every step writes the entries that it reads.
+      dim: width of a row; static.
       widths: name and width of each slot, in their order; static.
+      layout: how lines lie in memory; static.
     """
 
     packed: Array
     updates: Array
     owner: Array
+    dim: int = dataclasses.field(metadata={"static": True})
     widths: tuple[tuple[str, int], ...] = dataclasses.field(metadata={"static": True})
-
-    @property
-    def dim(self) -> int:
-        """Width of a row."""
-        return self.packed.shape[1] - sum(width for _, width in self.widths)
+    layout: Layout = dataclasses.field(metadata={"static": True})
 
     @property
     def rows(self) -> Array:
         """float32 [vocabulary, dim], the embeddings alone; a copy."""
         # A slice that is the whole is no copy.
-        return self.packed[:, : self.dim] if self.widths else jnp.copy(self.packed)
+        is_part = self.dim < self.packed.shape[1]
+        return self.packed[:, : self.dim] if is_part else jnp.copy(self.packed)
 
     @property
     def _spans(self) -> list[slice]:
@@ -73,28 +78,43 @@ class Table:
         ends = np.cumsum([0, self.dim, *(width for _, width in self.widths)]).tolist()
         return [slice(*span) for span in itertools.pairwise(ends)]
 
-    def unpack(self, lines: Array) -> Block:
-        """Lines of the table, [n, width], as rows and slots.
+    def cut(self, lines: Array | np.ndarray) -> Block:
+        """Lines of the table, [n, width], as rows and slots."""
+        return self._block(lines[:, span] for span in self._spans)
 
-        Gathered from place to same place: arithmetic on slices of lines would be
-        scalar code on a CPU, up to ten times slower (XLA of JAX 0.10).
-        """
-        places, names = jnp.arange(len(lines)), [name for name, _ in self.widths]
-        rows, *slots = (
+    def unpack(self, lines: Array) -> Block:
+        """`cut` for arithmetic, as the layout has it."""
+        if self.layout.whole:
+            return self.cut(lines)
+        # Gathered from place to same place.
+        places = jnp.arange(len(lines))
+        return self._block(
             lines.at[places, span].get(mode="promise_in_bounds") for span in self._spans
         )
-        return Block(rows, dict(zip(names, slots, strict=True)))
+
+    def lines(self, ids: Array) -> Array:
+        """The lines of some ids, [n, width]; zeros where one is out of range."""
+        lines = gather(self.packed, ids)
+        return jax.lax.optimization_barrier(lines) if self.layout.whole else lines
 
     def put(self, ids: Array, block: Block) -> Table:
-        """The table with rows and slots at some ids, where these are in range.
-
-        Part by part, for the same reason: a concatenation would be computed value by
-        value. Lines that were just read are in a cache, so that this costs little.
-        """
-        packed, slots = self.packed, (block.slots[name] for name, _ in self.widths)
-        for span, part in zip(self._spans, (block.rows, *slots), strict=True):
-            packed = packed.at[ids, span].set(part, mode="drop")
+        """The table with rows and slots at some ids, where these are in range."""
+        packed = self.packed
+        parts = [block.rows, *(block.slots[name] for name, _ in self.widths)]
+        if self.layout.whole:
+            lines = jnp.concatenate(parts, axis=1)
+            rest = packed.shape[1] - lines.shape[1]
+            lines = jnp.pad(lines, ((0, 0), (0, rest)))
+            packed = packed.at[ids].set(lines, mode="drop")
+        else:
+            for span, part in zip(self._spans, parts, strict=True):
+                packed = packed.at[ids, span].set(part, mode="drop")
         return dataclasses.replace(self, packed=packed)
+
+    def _block(self, parts: Iterable[Array]) -> Block:
+        rows, *slots = parts
+        names = [name for name, _ in self.widths]
+        return Block(rows, dict(zip(names, slots, strict=True)))
 
 
 def vocabulary_rows(schema: Schema) -> int:
@@ -117,6 +137,7 @@ def init(
     scale: float,
     optimiser: RowOptimiser,
     size: int | None = None,
+    layout: Layout | None = None,
 ) -> Table:
     """Normal rows of deviation `scale`, and the optimiser's empty slots.
 
@@ -131,22 +152,29 @@ def init(
       optimiser: of the table.
       size: rows altogether, where there are more than the schema's: no id reaches
         those.
+      layout: of its lines; that of JAX's default devices by default.
     """
     size = size or vocabulary_rows(schema)
     rows = scale * jax.random.normal(key, (size, dim))
     unknown = jnp.asarray(list(_first_rows(schema).values()), jnp.int32) + UNKNOWN
     rows = rows.at[unknown].set(0)
-    return make_table(optimiser, rows)
+    return make_table(optimiser, rows, layout)
 
 
-def make_table(optimiser: RowOptimiser, rows: Array) -> Table:
+def make_table(
+    optimiser: RowOptimiser, rows: Array, layout: Layout | None = None
+) -> Table:
     """A table of some rows [vocabulary, dim], never updated."""
-    widths = optimiser.widths(rows.shape[1])
+    dim, layout = rows.shape[1], layout or layouts.layout_of(None)
+    widths = dict(sorted(optimiser.widths(dim).items()))
+    width = layout.width(dim + sum(widths.values()))
     return Table(
-        packed=jnp.pad(rows, ((0, 0), (0, sum(widths.values())))),
+        packed=jnp.pad(rows, ((0, 0), (0, width - dim))),
         updates=jnp.zeros((), jnp.int32),
         owner=jnp.zeros(len(rows), jnp.int32),
+        dim=dim,
         widths=tuple(widths.items()),
+        layout=layout,
     )
 
 
@@ -237,7 +265,7 @@ def read(
     Returns:
       Rows [n, dim] and slots [n, …]; zeros where an id is out of range.
     """
-    block = table.unpack(gather(table.packed, ids))
+    block = table.unpack(table.lines(ids))
     return _catch_up(optimiser, block, table.updates, learning_rate)
 
 
@@ -283,7 +311,7 @@ def settle(
     if optimiser.catch_up is None:
         return table
     vocabulary = len(table.packed)
-    size = min(vocabulary, 4096)
+    size = min(vocabulary, table.layout.pass_rows)
 
     def settle_some(number: Array, table: Table) -> Table:
         ids = number * size + jnp.arange(size, dtype=jnp.int32)

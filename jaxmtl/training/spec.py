@@ -25,6 +25,7 @@ from jaxmtl.optim.directions.adam import Adam
 from jaxmtl.optim.schedules.constant import Constant
 from jaxmtl.spaces import Spaces
 from jaxmtl.tables import row_optim
+from jaxmtl.tables.layout import Layout
 from jaxmtl.types import SHARED, Array, Batch, Model, Schema, Task
 
 Moving = Literal["gated", "per_task", "leaky"]
@@ -78,6 +79,9 @@ class NetSpec:
         the net serves all tasks of a step, and masks are None.
       mesh: the devices that batches and tables are split over
         (`jaxmtl.devices.sharding`); None = one device.
+      layout: of the tables' lines (`jaxmtl.tables.layout`); None = that of the mesh's
+        platform, or of JAX's default one. Programs compiled here for devices that are
+        elsewhere need it.
     """
 
     schema: Schema
@@ -89,6 +93,7 @@ class NetSpec:
     net_tasks: tuple[str, ...] = ()
     masked: bool = True
     mesh: Mesh | None = None
+    layout: Layout | None = None
 
     def __post_init__(self):
         discovery.maker(self.architecture)  # or says that it is none

@@ -18,6 +18,7 @@ from jaxmtl.keys import named
 from jaxmtl.optim import chain
 from jaxmtl.sparsity import masks
 from jaxmtl.tables import embedding, table_shards
+from jaxmtl.tables.layout import layout_of
 from jaxmtl.training.spec import SHARED, NetSpec, Setup, Start, StepSpec
 from jaxmtl.types import Array, Features, Key, Mask, Params, Rows
 
@@ -162,6 +163,7 @@ def _make_init(
                 start.init_scale,
                 step.row_optimiser,
                 size,
+                net.layout or layout_of(net.mesh),
             )
             for stack, dim in dims.items()
         }
