@@ -12,6 +12,10 @@ XLA (of JAX 0.10) makes other code of one access on each platform:
   the table as it was beside the table as it becomes: two copies of it in each step. A
   barrier behind the gather keeps them apart. A line begins at a sector of 32 bytes.
 
+Which of a batch's ids are equal, a CPU finds without sorting, in a scratch space of a
+number a row (`embedding.touched`). A TPU would copy that space to its faster memory and
+back in each step; where lines are whole, ids are sorted.
+
 What is saved of a table does not depend on it (`jaxmtl.tables.portable`).
 """
 
@@ -29,7 +33,8 @@ class Layout:
 
     Attributes:
       multiple: the floats in a line are padded to a multiple of this.
-      whole: whether lines are read and written whole, or part by part.
+      whole: whether lines are read and written whole and ids sorted, as accelerators
+        do; or all that part by part and by a scratch space.
       pass_rows: rows at a time in a pass over a whole table.
     """
 

@@ -13,12 +13,10 @@ import jax.numpy as jnp
 from jaxmtl import discovery
 from jaxmtl.balancing.methods.fixed import Fixed
 from jaxmtl.data.batches import EVERY
-from jaxmtl.devices import sharding
 from jaxmtl.keys import named
 from jaxmtl.optim import chain
 from jaxmtl.sparsity import masks
 from jaxmtl.tables import embedding, table_shards
-from jaxmtl.tables.layout import layout_of
 from jaxmtl.training.spec import SHARED, NetSpec, Setup, Start, StepSpec
 from jaxmtl.types import Array, Features, Key, Mask, Params, Rows
 
@@ -154,7 +152,6 @@ def _make_init(
     def init(start: Start, key: Key) -> TrainState:
         start = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), start)
         dims = {SHARED: net.dim, **dict(net.own_dims)}
-        size = sharding.padded(embedding.vocabulary_rows(net.schema), net.mesh)
         tables = {
             stack: embedding.init(
                 named(key, "table", stack),
@@ -162,8 +159,8 @@ def _make_init(
                 dim,
                 start.init_scale,
                 step.row_optimiser,
-                size,
-                net.layout or layout_of(net.mesh),
+                net.table_layout,
+                net.mesh.size if net.mesh else 1,
             )
             for stack, dim in dims.items()
         }
