@@ -9,8 +9,9 @@ its cores, the time is the work of all of them plus what splitting costs, and sh
 overhead, not speed-up. What one device holds and sends is what real devices would.
 
 The bytes are read off the compiled program: of each collective of the scan's body, what
-a device sends in a ring. An all-gather or a reduce-scatter of n bytes (gathered, or to
-be scattered) over D devices sends n (D − 1) / D from each, an all-reduce twice that.
+a device sends. An all-to-all or an all-gather of n bytes over D devices sends
+n (D − 1) / D from each, an all-reduce in a ring twice that. Ids, rows and gradients are
+counted for one round (`jaxmtl.tables.routing`), which is enough for ids drawn alike.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Sent(NamedTuple):
     """Bytes that each device sends in a step.
 
     Attributes:
-      rows: ids, rows and their gradients, by all-gather and reduce-scatter.
+      rows: ids, rows and their gradients in a round, by all-to-all and all-gather.
       net: the gradients of the net, and scalars, by all-reduce.
       other: by anything else.
     """
@@ -106,10 +107,8 @@ def sent(program: str, devices: int) -> Sent:
             for kind, shape in ARRAY.findall(shapes)
         )
         share = (devices - 1) / devices
-        if name == "all-gather":
+        if name in ("all-to-all", "all-gather"):
             found["rows"] += size * share
-        elif name == "reduce-scatter":  # its result is a part of what it scatters
-            found["rows"] += size * devices * share
         elif name == "all-reduce":
             found["net"] += 2 * size * share
         else:

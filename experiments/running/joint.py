@@ -26,8 +26,7 @@ from jaxmtl import sealed
 from jaxmtl.data.store import Dataset
 from jaxmtl.keys import named
 from jaxmtl.sparsity import mask_controls, masks, tickets
-from jaxmtl.tables import embedding
-from jaxmtl.tables.table_shards import portable
+from jaxmtl.tables import embedding, portable
 from jaxmtl.training import checkpoint
 from jaxmtl.training.fit import EpochRecord, Fit, Keeper, fit
 from jaxmtl.training.inference import predict_all
@@ -125,7 +124,7 @@ def run_seed(
         result = train(config, ready, seed, data, after_epoch, keeper)
     predictions = predict_all(setup, result.best, task_masks, test)
     rows = embedding.vocabulary_rows(data.schema)
-    result = result._replace(best=portable(setup.mesh, result.best, rows))
+    result = result._replace(best=portable.of(setup.mesh, result.best, rows))
     options = sections.by_name(config.metrics)
     metrics = scores.score(data, "test", predictions, options)
     alone = scores.score(data, "test", own_best.predictions, options)

@@ -35,6 +35,7 @@ from experiments.settings.setup import (
 from jaxmtl.data.batches.chunks import read_chunks
 from jaxmtl.data.store import Dataset
 from jaxmtl.sparsity import masks, pruning, tickets
+from jaxmtl.tables.layout import Layout
 from jaxmtl.training.feed import place
 from jaxmtl.training.fit import fit
 from jaxmtl.training.spec import NetSpec, Setup
@@ -131,9 +132,10 @@ def plain(value: Any) -> Any:
     """Any tree of dataclasses, named tuples, dicts and numbers as JSON values.
 
     A dataclass says which it is: two kinds of options may hold the same numbers. The
-    devices of a mesh are left out: they change the last bits of a result at most.
+    devices of a mesh and the layout of tables are left out: they change the last bits
+    of a result at most.
     """
-    if isinstance(value, Mesh):
+    if isinstance(value, Mesh | Layout):
         return None
     if isinstance(value, Setup | Search) or dataclasses.is_dataclass(value):
         names = getattr(value, "_fields", None) or [

@@ -5,7 +5,8 @@ costs nothing. A row and what its optimiser (`jaxmtl.tables.row_optim`) remember
 are one line of it: a step waits for memory at random places, and so there is one place
 an id and not one for each moment. A loss is differentiated with respect to the gathered
 rows; repeated ids are summed; only what the batch touched is written. A second stack of
-another width can hold one task's own view (LT4REC, multi-view).
+another width can hold one task's own view (LT4REC, multi-view). How lines are accessed
+depends on the platform (`jaxmtl.tables.layout`), what comes of it does not.
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmtl.tables import layout as layouts
+from jaxmtl.tables.layout import Layout
+from jaxmtl.tables.repeats import NOWHERE, distinct
 from jaxmtl.tables.row_optim import RowOptimiser, Slots
 from jaxmtl.types import PADDING, UNKNOWN, Array, Key, Schema
-
-NOWHERE = np.iinfo(np.int32).max
-"""Where padding is in a stacked table: out of range, whatever its size."""
 
 
 class Block(NamedTuple):
@@ -44,28 +46,30 @@ class Table:
     """One stacked table and the state of its optimiser.
 
     Attributes:
-      packed: float32 [vocabulary, width], in each line a row and then its slots.
+      packed: float32 [vocabulary, width], in each line a row, then its slots, then
+        zeros up to the layout's width.
       updates: int32 scalar, how often the table was updated.
       owner: int32 [vocabulary], scratch space of `touched`; never initialised
-        again, as every step writes the entries that it reads.
+        again, as every step writes the entries that it reads. None where the layout
+        has ids sorted.
+      dim: width of a row; static.
       widths: name and width of each slot, in their order; static.
+      layout: how lines lie in memory; static.
     """
 
     packed: Array
     updates: Array
-    owner: Array
+    owner: Array | None
+    dim: int = dataclasses.field(metadata={"static": True})
     widths: tuple[tuple[str, int], ...] = dataclasses.field(metadata={"static": True})
-
-    @property
-    def dim(self) -> int:
-        """Width of a row."""
-        return self.packed.shape[1] - sum(width for _, width in self.widths)
+    layout: Layout = dataclasses.field(metadata={"static": True})
 
     @property
     def rows(self) -> Array:
         """float32 [vocabulary, dim], the embeddings alone; a copy."""
         # A slice that is the whole is no copy.
-        return self.packed[:, : self.dim] if self.widths else jnp.copy(self.packed)
+        is_part = self.dim < self.packed.shape[1]
+        return self.packed[:, : self.dim] if is_part else jnp.copy(self.packed)
 
     @property
     def _spans(self) -> list[slice]:
@@ -73,28 +77,48 @@ class Table:
         ends = np.cumsum([0, self.dim, *(width for _, width in self.widths)]).tolist()
         return [slice(*span) for span in itertools.pairwise(ends)]
 
-    def unpack(self, lines: Array) -> Block:
-        """Lines of the table, [n, width], as rows and slots.
+    def cut(self, lines: Array | np.ndarray) -> Block:
+        """Lines of the table, [n, width], as rows and slots."""
+        return self._block(lines[:, span] for span in self._spans)
 
-        Gathered from place to same place: arithmetic on slices of lines would be
-        scalar code on a CPU, up to ten times slower (XLA of JAX 0.10).
-        """
-        places, names = jnp.arange(len(lines)), [name for name, _ in self.widths]
-        rows, *slots = (
+    def unpack(self, lines: Array) -> Block:
+        """`cut` for arithmetic, as the layout has it."""
+        if self.layout.whole:
+            return self.cut(lines)
+        # Gathered from place to same place.
+        places = jnp.arange(len(lines))
+        return self._block(
             lines.at[places, span].get(mode="promise_in_bounds") for span in self._spans
         )
-        return Block(rows, dict(zip(names, slots, strict=True)))
+
+    def lines(self, ids: Array) -> Array:
+        """The lines of some ids, [n, width]; zeros where one is out of range."""
+        lines = gather(self.packed, ids)
+        return jax.lax.optimization_barrier(lines) if self.layout.whole else lines
 
     def put(self, ids: Array, block: Block) -> Table:
         """The table with rows and slots at some ids, where these are in range.
 
-        Part by part, for the same reason: a concatenation would be computed value by
-        value. Lines that were just read are in a cache, so that this costs little.
+        Lines that are whole are put at distinct ids, ascending.
         """
-        packed, slots = self.packed, (block.slots[name] for name, _ in self.widths)
-        for span, part in zip(self._spans, (block.rows, *slots), strict=True):
-            packed = packed.at[ids, span].set(part, mode="drop")
+        packed = self.packed
+        parts = [block.rows, *(block.slots[name] for name, _ in self.widths)]
+        if self.layout.whole:
+            lines = jnp.concatenate(parts, axis=1)
+            rest = packed.shape[1] - lines.shape[1]
+            lines = jnp.pad(lines, ((0, 0), (0, rest)))
+            packed = packed.at[ids].set(
+                lines, mode="drop", indices_are_sorted=True, unique_indices=True
+            )
+        else:
+            for span, part in zip(self._spans, parts, strict=True):
+                packed = packed.at[ids, span].set(part, mode="drop")
         return dataclasses.replace(self, packed=packed)
+
+    def _block(self, parts: Iterable[Array]) -> Block:
+        rows, *slots = parts
+        names = [name for name, _ in self.widths]
+        return Block(rows, dict(zip(names, slots, strict=True)))
 
 
 def vocabulary_rows(schema: Schema) -> int:
@@ -116,7 +140,8 @@ def init(
     dim: int,
     scale: float,
     optimiser: RowOptimiser,
-    size: int | None = None,
+    layout: Layout | None = None,
+    devices: int = 1,
 ) -> Table:
     """Normal rows of deviation `scale`, and the optimiser's empty slots.
 
@@ -129,25 +154,53 @@ def init(
       dim: width.
       scale: standard deviation.
       optimiser: of the table.
-      size: rows altogether, where there are more than the schema's: no id reaches
-        those.
+      layout: of its lines; that of JAX's default devices by default.
+      devices: that the lines are dealt out to, row i to device i mod `devices`: those
+        of each stand together, filled up to equally many with rows that no id names.
+
+    Raises:
+      ValueError: the rows are more than int32 can number.
     """
-    size = size or vocabulary_rows(schema)
-    rows = scale * jax.random.normal(key, (size, dim))
-    unknown = jnp.asarray(list(_first_rows(schema).values()), jnp.int32) + UNKNOWN
-    rows = rows.at[unknown].set(0)
-    return make_table(optimiser, rows)
+    size = vocabulary_rows(schema)
+    lines = -(-size // devices)
+    if devices * lines >= NOWHERE:
+        raise ValueError(
+            f"{size:,} rows of embeddings on {devices} devices, but int32 numbers"
+            f" {NOWHERE - devices:,} at most; train with smaller vocabularies"
+        )
+    # Drawn as they are dealt, so that each device of a mesh draws its own alone.
+    rows = scale * jax.random.normal(key, (lines, devices, dim))
+    unknown = np.asarray(list(_first_rows(schema).values())) + UNKNOWN
+    rows = rows.at[unknown // devices, unknown % devices].set(0)
+    rows = rows.swapaxes(0, 1).reshape(devices * lines, dim)
+    return make_table(optimiser, rows, layout)
 
 
-def make_table(optimiser: RowOptimiser, rows: Array) -> Table:
+def make_table(
+    optimiser: RowOptimiser, rows: Array, layout: Layout | None = None
+) -> Table:
     """A table of some rows [vocabulary, dim], never updated."""
-    widths = optimiser.widths(rows.shape[1])
+    dim, layout = rows.shape[1], layout or layouts.layout_of(None)
+    widths = in_order(optimiser.widths(dim))
+    width = layout.width(dim + sum(widths.values()))
     return Table(
-        packed=jnp.pad(rows, ((0, 0), (0, sum(widths.values())))),
+        packed=jnp.pad(rows, ((0, 0), (0, width - dim))),
         updates=jnp.zeros((), jnp.int32),
-        owner=jnp.zeros(len(rows), jnp.int32),
+        owner=make_owner(len(rows), layout),
+        dim=dim,
         widths=tuple(widths.items()),
+        layout=layout,
     )
+
+
+def in_order(widths: Mapping[str, int]) -> dict[str, int]:
+    """Slots as they lie in a line, the widest first: wide ones may be aligned there."""
+    return dict(sorted(widths.items(), key=lambda slot: (-slot[1], slot[0])))
+
+
+def make_owner(vocabulary: int, layout: Layout) -> Array | None:
+    """The scratch space of a table."""
+    return None if layout.whole else jnp.zeros(vocabulary, jnp.int32)
 
 
 @functools.partial(jax.jit, donate_argnums=0)
@@ -237,7 +290,7 @@ def read(
     Returns:
       Rows [n, dim] and slots [n, …]; zeros where an id is out of range.
     """
-    block = table.unpack(gather(table.packed, ids))
+    block = table.unpack(table.lines(ids))
     return _catch_up(optimiser, block, table.updates, learning_rate)
 
 
@@ -261,16 +314,40 @@ def update(
       gradients: float32 [n, dim] with respect to the block's rows.
       learning_rate: step size.
     """
-    size = len(table.packed)
-    owner, owners, owns = touched(table.owner, ids)
-    summed = jnp.zeros_like(gradients).at[owners].add(gradients, mode="drop")
-    updates = table.updates + jnp.any(owns)
-    directions, slots = optimiser.update(summed, block.slots, updates)
+    now = table.updates + jnp.any(ids < len(table.packed))
+    table = apply(optimiser, table, ids, block, gradients, learning_rate, now)
+    return dataclasses.replace(table, updates=now)
+
+
+def apply(
+    optimiser: RowOptimiser,
+    table: Table,
+    ids: Array,
+    block: Block | None,
+    gradients: Array,
+    learning_rate: Array | float,
+    now: Array,
+) -> Table:
+    """`update` as a part of the table's update `now`, which other rows may share.
+
+    Where `block` is None, it is read.
+    """
+    size, owner = len(table.packed), table.owner
+    if owner is None:
+        found = distinct(ids, size)
+        # Lines are read again: kept from the lookup, in the order of the batch, they
+        # would have to be gathered in this one.
+        ids, summed, block = found.ids, found.total(gradients), None
+    else:
+        owner, owners, owns = touched(owner, ids)
+        ids = jnp.where(owns, ids, size)
+        summed = jnp.zeros_like(gradients).at[owners].add(gradients, mode="drop")
+    block = block or read(optimiser, table, ids, learning_rate)
+    directions, slots = optimiser.update(summed, block.slots, now)
     # What is put depends on what was gathered from the same array: that is what lets
     # XLA update it in place inside a scan.
     block = Block(block.rows - learning_rate * directions, slots)
-    table = table.put(jnp.where(owns, ids, size), block)
-    return dataclasses.replace(table, updates=updates, owner=owner)
+    return dataclasses.replace(table.put(ids, block), owner=owner)
 
 
 def settle(
@@ -283,7 +360,7 @@ def settle(
     if optimiser.catch_up is None:
         return table
     vocabulary = len(table.packed)
-    size = min(vocabulary, 4096)
+    size = min(vocabulary, table.layout.pass_rows)
 
     def settle_some(number: Array, table: Table) -> Table:
         ids = number * size + jnp.arange(size, dtype=jnp.int32)

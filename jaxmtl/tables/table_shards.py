@@ -1,15 +1,10 @@
 """Embedding tables whose rows are split over the devices of a mesh.
 
-Each device owns consecutive rows and what the optimiser remembers of them. A lookup
-gathers the ids of the batch over the devices; each owner looks up its own rows for all,
-with zeros for the others', and the sum over the owners (exact: all but one are zero)
-returns to each device the rows of its part of the batch. An update gathers ids and row
-gradients; each owner applies `jaxmtl.tables.embedding.update` to its own rows, to which
-foreign ids are out of range. Of the tables themselves nothing moves, and any optimiser
-of rows works unchanged.
-
-This exchanges all rows of the batch with all devices, D times what routing each row to
-its owner alone would (D devices), but in arrays of fixed shape, however skewed ids are.
+Each device owns every D-th row of D devices and what the optimiser remembers of it. A
+lookup asks the owners for the distinct ids of a device's part of the batch; an update
+sends them the sum of each one's gradients (`jaxmtl.tables.routing`). The owners read
+and update their own lines by the functions of `jaxmtl.tables.embedding`, and any
+optimiser of rows works unchanged. Of the tables themselves nothing moves.
 
 Without a mesh everything here is the function of `jaxmtl.tables.embedding` of its name.
 """
@@ -18,16 +13,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from jaxmtl.devices import sharding
-from jaxmtl.devices.sharding import AXIS, COPIED, SPLIT
-from jaxmtl.tables import embedding
+from jaxmtl.devices.sharding import COPIED, SPLIT
+from jaxmtl.tables import embedding, routing
 from jaxmtl.tables.embedding import Block, Table
 from jaxmtl.tables.row_optim import RowOptimiser
 from jaxmtl.types import Array
@@ -45,7 +38,8 @@ def gather(mesh: Mesh | None, rows: Array, ids: Array) -> Array:
         return embedding.gather(rows, ids)
 
     def own(rows: Array, ids: Array) -> Array:
-        return _to_readers(embedding.gather(rows, _own_ids(rows, _of_all(ids))))
+        look_up = functools.partial(embedding.gather, rows)
+        return routing.fetch(routing.route_of(ids, len(rows)), look_up)[0]
 
     return _on(mesh, (SPLIT, SPLIT), SPLIT)(own)(rows, ids)
 
@@ -65,8 +59,10 @@ def read(
         return embedding.read(optimiser, table, ids, learning_rate)
 
     def own(table: Table, ids: Array, learning_rate: Array) -> Array:
-        ids = _own_ids(table.packed, _of_all(ids))
-        return _to_readers(embedding.read(optimiser, table, ids, learning_rate).rows)
+        def look_up(places: Array) -> Array:
+            return embedding.read(optimiser, table, places, learning_rate).rows
+
+        return routing.fetch(routing.route_of(ids, len(table.packed)), look_up)[0]
 
     run = _on(mesh, (_specs(table), SPLIT, COPIED), SPLIT)(own)
     return Block(run(table, ids, jnp.asarray(learning_rate)), {})
@@ -86,13 +82,17 @@ def update(
         return embedding.update(optimiser, table, ids, block, gradients, learning_rate)
 
     def own(table: Table, ids: Array, gradients: Array, learning_rate: Array) -> Table:
-        ids, gradients = _own_ids(table.packed, _of_all(ids)), _of_all(gradients)
-        # Again: to keep the slots that `read` saw would cost as much as to look here.
-        block = embedding.read(optimiser, table, ids, learning_rate)
-        table = embedding.update(optimiser, table, ids, block, gradients, learning_rate)
+        route = routing.route_of(ids, len(table.packed))
         # An update counts for all rows, also where the batch touched none of them.
-        updates = jax.lax.pmax(table.updates, AXIS)
-        return dataclasses.replace(table, updates=updates)
+        now = table.updates + routing.is_any(route)
+
+        def apply(table: Table, places: Array, gradients: Array) -> Table:
+            return embedding.apply(
+                optimiser, table, places, None, gradients, learning_rate, now
+            )
+
+        table, _ = routing.send(route, gradients, apply, table)
+        return dataclasses.replace(table, updates=now)
 
     specs = _specs(table)
     run = _on(mesh, (specs, SPLIT, SPLIT, COPIED), specs)(own)
@@ -114,6 +114,32 @@ def settle(
     return run(table, jnp.asarray(learning_rate))
 
 
+class Rounds(NamedTuple):
+    """How often devices exchange ids, int32 scalars: in a lookup, and in an update."""
+
+    lookup: Array
+    update: Array
+
+
+def rounds(mesh: Mesh, ids: Array, vocabulary: int) -> Rounds:
+    """What a step on some ids takes; more than 1 where they crowd at one owner.
+
+    Args:
+      mesh: over which ids and tables are split.
+      ids: int32 [n].
+      vocabulary: rows of a table.
+    """
+    lines = -(-vocabulary // mesh.size)
+
+    def own(ids: Array) -> Rounds:
+        route, nothing = routing.route_of(ids, lines), lambda x: jnp.zeros((len(x), 0))
+        _, lookup = routing.fetch(route, nothing)
+        _, update = routing.send(route, nothing(ids), lambda state, *given: state, ())
+        return Rounds(lookup, update)
+
+    return jax.jit(_on(mesh, (SPLIT,), Rounds(COPIED, COPIED))(own))(ids)
+
+
 def shardings(mesh: Mesh, tree: Any) -> Any:
     """A tree like `tree` of how its arrays are split.
 
@@ -133,57 +159,6 @@ def constrain(mesh: Mesh | None, tree: Any) -> Any:
     return jax.lax.with_sharding_constraint(tree, shardings(mesh, tree))
 
 
-def placed(mesh: Mesh | None, tree: Any) -> Any:
-    """Such a tree of whole arrays on the host, on the devices: inverts `portable`."""
-    if mesh is None:
-        return jax.tree.map(jnp.array, tree)
-
-    def pad(x: np.ndarray) -> np.ndarray:
-        more = sharding.padded(len(x), mesh) - len(x) if np.ndim(x) else 0
-        return np.pad(x, [(0, more), *[(0, 0)] * (np.ndim(x) - 1)]) if more else x
-
-    tree = jax.tree.map(np.asarray, tree)
-    tree = tree._replace(tables=jax.tree.map(pad, tree.tables))
-    return jax.tree.map(sharding.put, shardings(mesh, tree), tree)
-
-
-def portable(mesh: Mesh | None, tree: Any, vocabulary: int) -> Any:
-    """Such a tree as it would be on one device: whole arrays, nothing added.
-
-    On a mesh they are on the host, in every process; all processes must call it.
-
-    Args:
-      mesh: over which it is split.
-      tree: a training's state or a snapshot.
-      vocabulary: rows of its tables without those added.
-    """
-    if mesh is None:
-        return tree
-    whole = lambda x: _whole(mesh, x)[:vocabulary] if x.ndim else np.asarray(x)
-    tables = jax.tree.map(whole, tree.tables)
-    rest = jax.tree.map(np.asarray, tree._replace(tables={}))
-    return rest._replace(tables=tables)
-
-
-def _whole(mesh: Mesh, x: Array, most: int = 2**16) -> np.ndarray:
-    """A split array on the host; some rows at a time where others hold a part."""
-    if x.is_fully_addressable:
-        return np.asarray(x)
-    most = sharding.padded(most, mesh)
-    parts = []
-    for first in range(0, len(x), most):
-        ids = np.arange(first, first + most, dtype=np.int32)
-        ids = sharding.put(NamedSharding(mesh, SPLIT), ids)
-        parts.append(np.asarray(_make_fetch(mesh)(x, ids)))
-    return np.concatenate(parts)[: len(x)]
-
-
-@functools.cache
-def _make_fetch(mesh: Mesh):
-    copied = NamedSharding(mesh, COPIED)
-    return jax.jit(functools.partial(gather, mesh), out_shardings=copied)
-
-
 def _specs(tables: Any) -> Any:
     """Tables are split by rows; of their single numbers all devices have a copy."""
     return jax.tree.map(lambda x: SPLIT if x.ndim else COPIED, tables)
@@ -193,17 +168,3 @@ def _on(mesh: Mesh, in_specs: Any, out_specs: Any):
     return functools.partial(
         jax.shard_map, mesh=mesh, in_specs=in_specs, out_specs=out_specs
     )
-
-
-def _of_all(x: Array) -> Array:
-    return jax.lax.all_gather(x, AXIS, tiled=True)
-
-
-def _to_readers(rows: Array) -> Array:
-    return jax.lax.psum_scatter(rows, AXIS, scatter_dimension=0, tiled=True)
-
-
-def _own_ids(rows: Array, ids: Array) -> Array:
-    """Ids counted from a device's first row; those of foreign rows are out of range."""
-    own = ids - jax.lax.axis_index(AXIS) * len(rows)
-    return jnp.where((own >= 0) & (own < len(rows)), own, len(rows))

@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 
 from jaxmtl.devices import distributed
 from jaxmtl.sparsity import masks
-from jaxmtl.tables import table_shards
+from jaxmtl.tables import portable
 from jaxmtl.training.spec import Setup
 from jaxmtl.training.train_state import Snapshot, init_shapes, snapshot_of
 from jaxmtl.types import Mask
@@ -35,12 +35,20 @@ def save(folder: Path, snapshot: Snapshot, task_masks: dict[str, Mask | None]) -
 
     Args:
       folder: where.
-      snapshot: of one device, or made `table_shards.portable`.
+      snapshot: of one device, or made `portable.of`.
       task_masks: task -> mask.
 
     Returns:
       A digest of all that was written, by which `restore` knows it again.
+
+    Raises:
+      ValueError: the tables are split over a mesh, in another order than that of ids.
     """
+    if any(_is_split(rows) for rows in snapshot.tables.values()):
+        raise ValueError(
+            "a checkpoint holds whole tables, and these are split over devices; give"
+            " what portable.of makes of the snapshot"
+        )
     task_masks = {
         task: masks.full(snapshot.net, task) if mask is None else mask
         for task, mask in task_masks.items()
@@ -107,7 +115,11 @@ def restore(
         )
     snapshot = Snapshot(tree["tables"], tree["net"])
     task_masks = jax.tree.map(jnp.asarray, tree["masks"])
-    return table_shards.placed(setup.mesh, snapshot), task_masks
+    return portable.placed(setup.mesh, setup.table_layout, snapshot), task_masks
+
+
+def _is_split(rows: Any) -> bool:
+    return isinstance(rows, jax.Array) and not rows.is_fully_replicated
 
 
 def read_unverified(folder: Path) -> dict[str, np.ndarray]:

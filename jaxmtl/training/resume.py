@@ -3,7 +3,8 @@
 Progress is copied to the host between two chunks of steps and written by a thread,
 so training waits for a copy and not for the disk. The two newest are kept: where one
 is damaged the training goes on from the other, and says so. What is written is the same
-whatever the mesh, so a training may go on with another number of devices.
+whatever the devices (`jaxmtl.tables.portable`), so a training may go on with another
+number of them, or on another platform.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 
 from jaxmtl import sealed
 from jaxmtl.devices import distributed
-from jaxmtl.tables import embedding, table_shards
+from jaxmtl.tables import embedding, portable
 from jaxmtl.training.fit import EpochRecord, Progress
 from jaxmtl.training.spec import Setup
 from jaxmtl.training.train_state import init_shapes, snapshot_of
@@ -157,7 +158,7 @@ class Folder:
             "numbers": _numbers(self._setup),
         }
         rows = embedding.vocabulary_rows(self._setup.schema)
-        whole = lambda tree: table_shards.portable(self._setup.mesh, tree, rows)
+        whole = lambda tree: portable.of(self._setup.mesh, tree, rows)
         best = {} if progress.best is None else _named("best", whole(progress.best))
         return {
             "about": np.frombuffer(json.dumps(about).encode(), np.uint8),
@@ -181,7 +182,6 @@ class Folder:
     def _unpack(
         self, arrays: Mapping[str, np.ndarray], begun: Progress | None
     ) -> Progress:
-        mesh = self._setup.mesh
         like = init_shapes(self._setup.on(None))
         if begun is not None:
             like = like._replace(extra=begun.state.extra)
@@ -194,8 +194,10 @@ class Folder:
             raise ValueError(f"progress of another version: {error}") from error
         _check_numbers(saved, _numbers(self._setup))
         best = jax.eval_shape(snapshot_of, like)
-        on_device = lambda name, like: table_shards.placed(
-            mesh, _filled(name, like, arrays)
+        on_device = lambda name, like: portable.placed(
+            self._setup.mesh,
+            self._setup.table_layout,
+            _filled(name, portable.shapes(like), arrays),
         )
         progress = Progress(
             on_device("state", like),

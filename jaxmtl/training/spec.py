@@ -25,6 +25,7 @@ from jaxmtl.optim.directions.adam import Adam
 from jaxmtl.optim.schedules.constant import Constant
 from jaxmtl.spaces import Spaces
 from jaxmtl.tables import row_optim
+from jaxmtl.tables.layout import Layout, layout_of
 from jaxmtl.types import SHARED, Array, Batch, Model, Schema, Task
 
 Moving = Literal["gated", "per_task", "leaky"]
@@ -78,6 +79,9 @@ class NetSpec:
         the net serves all tasks of a step, and masks are None.
       mesh: the devices that batches and tables are split over
         (`jaxmtl.devices.sharding`); None = one device.
+      layout: of the tables' lines (`jaxmtl.tables.layout`); None = that of the mesh's
+        platform, or of JAX's default one. Programs compiled here for devices that are
+        elsewhere need it.
     """
 
     schema: Schema
@@ -89,6 +93,7 @@ class NetSpec:
     net_tasks: tuple[str, ...] = ()
     masked: bool = True
     mesh: Mesh | None = None
+    layout: Layout | None = None
 
     def __post_init__(self):
         discovery.maker(self.architecture)  # or says that it is none
@@ -101,6 +106,11 @@ class NetSpec:
         """The architecture's functions."""
         tasks = [self.schema.task(name) for name in self.net_tasks or self.tasks]
         return models.make(self.architecture, tasks, self.crossing)
+
+    @property
+    def table_layout(self) -> Layout:
+        """How the tables' lines lie in memory."""
+        return self.layout or layout_of(self.mesh)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -335,6 +345,7 @@ class Setup:
     net_tasks = property(lambda self: self.spec.net.net_tasks)
     masked = property(lambda self: self.spec.net.masked)
     mesh = property(lambda self: self.spec.net.mesh)
+    table_layout = property(lambda self: self.spec.net.table_layout)
     model = property(lambda self: self.spec.net.model)
     moving = property(lambda self: self.spec.step.moving)
     summed = property(lambda self: self.spec.step.summed)

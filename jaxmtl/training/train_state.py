@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from jaxmtl import discovery
 from jaxmtl.balancing.methods.fixed import Fixed
 from jaxmtl.data.batches import EVERY
-from jaxmtl.devices import sharding
 from jaxmtl.keys import named
 from jaxmtl.optim import chain
 from jaxmtl.sparsity import masks
@@ -156,7 +155,6 @@ def _make_init(
     def init(start: Start, key: Key) -> TrainState:
         start = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), start)
         dims = {SHARED: net.dim, **dict(net.own_dims)}
-        size = sharding.padded(embedding.vocabulary_rows(net.schema), net.mesh)
         tables = {
             stack: embedding.init(
                 named(key, "table", stack),
@@ -164,7 +162,8 @@ def _make_init(
                 dim,
                 start.init_scale,
                 step.row_optimiser,
-                size,
+                net.table_layout,
+                net.mesh.size if net.mesh else 1,
             )
             for stack, dim in dims.items()
         }

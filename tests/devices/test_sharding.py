@@ -26,7 +26,6 @@ from experiments.running import hosts
 from experiments.settings.config import MeshConfig
 from jaxmtl.data.batches import Plan
 from jaxmtl.devices import distributed, sharding
-from jaxmtl.tables import table_shards
 from jaxmtl.types import Task
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
@@ -122,6 +121,10 @@ def test_checkpoint_of_four_devices_comes_back_on_any_number(results, devices):
     )
 
 
+def test_a_checkpoint_of_tables_that_are_split_is_refused(results):
+    assert "portable.of" in str(results["refused"]["says"])
+
+
 def test_devices_predict_like_one(results):
     assert {"click", "watch"} <= set(results["predicted-1"])
     assert_same(results["predicted-8"], results["predicted-1"], TOLERANCE["float64"])
@@ -144,7 +147,6 @@ def test_one_device_needs_no_mesh():
     assert jax.device_count() == 1 and sharding.make_mesh(0) is None
     tree = {"a": jnp.ones(3)}
     assert sharding.copy_to_all(None, tree) is tree
-    assert table_shards.portable(None, tree, 3) is tree
 
 
 @pytest.mark.parametrize("devices", [-1, 2])
@@ -205,16 +207,19 @@ def test_flags_of_a_run_that_contradict_each_other_are_refused(config, says):
 
 
 def test_bytes_of_a_compiled_program_are_those_its_collectives_send():
-    """Of 4 devices: 3/4 of what is gathered or scattered, and 6/4 of what is summed."""
+    """Of 4 devices: 3/4 of what is routed or gathered, and 6/4 of what is summed."""
     program = """
-      %gathered = s32[8]{0} all-gather(%ids), dimensions={0}
-      %own = f32[2,5]{1,0} reduce-scatter(%rows), dimensions={0}
+      %gathered = s32[8]{0} all-gather(%reached), dimensions={0}
+      %own = f32[4,2,5]{2,1,0} all-to-all(%rows), dimensions={0}
       %summed = (f32[10]{0}, f32[]) all-reduce(%kernel, %loss), to_apply=%add
-      %routed = bf16[3]{0} all-to-all(%x)
+      %routed = (s32[1,2]{1,0}, s32[1,2]{1,0}) all-to-all(%x, %y)
+      %other = bf16[3]{0} collective-permute(%x)
       %used = f32[10]{0} add(f32[10]{0} %kernel, f32[10]{0} %all-gather)
     """
     assert scaling.sent(program, 4) == scaling.Sent(
-        rows=3 / 4 * (8 * 4 + 4 * 2 * 5 * 4), net=6 / 4 * (40 + 4), other=6
+        rows=3 / 4 * (8 * 4 + 4 * 2 * 5 * 4 + 2 * 2 * 4),
+        net=6 / 4 * (40 + 4),
+        other=6,
     )
 
 

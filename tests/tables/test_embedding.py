@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from conftest import assert_close, assert_same_bits, make_rows, make_schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -71,6 +72,36 @@ def test_initial_rows_have_the_scale_asked_for_and_unknown_ids_zeros():
     assert table.rows.shape == (SIZE, 200)
     assert not any(np.any(slot) for slot in table.unpack(table.packed).slots.values())
     assert table.updates == 0
+
+
+@pytest.mark.parametrize("devices", [2, 7, 8])
+def test_initial_rows_are_those_of_their_ids_however_they_are_dealt_out(devices):
+    """Row i is line i // D of device i mod D."""
+    dealt = embedding.init(
+        jax.random.key(0), SCHEMA, 3, 0.5, ADAM, devices=devices
+    ).rows
+    lines = -(-SIZE // devices)
+    assert dealt.shape == (lines * devices, 3)
+    ids = np.arange(SIZE)
+    found = dealt[ids % devices * lines + ids // devices]
+    np.testing.assert_array_equal(found, make_table().rows)
+
+
+def test_initial_rows_depend_on_no_other_vocabulary_behind_them():
+    """As where a log that goes on has more ids, in the last vocabulary."""
+    *others, last = SCHEMA.vocabularies
+    larger = (*others, dataclasses.replace(last, size=last.size + 100))
+    schema = dataclasses.replace(SCHEMA, vocabularies=larger)
+    more = embedding.init(jax.random.key(0), schema, 3, 0.5, ADAM).rows
+    np.testing.assert_array_equal(more[:SIZE], make_table().rows)
+
+
+def test_more_rows_than_int32_can_number_are_refused():
+    first, *others = SCHEMA.vocabularies
+    vocabularies = (dataclasses.replace(first, size=2**31 - 42), *others)
+    schema = dataclasses.replace(SCHEMA, vocabularies=vocabularies)
+    with pytest.raises(ValueError, match="2,147,483,645 rows.*int32.*smaller"):
+        embedding.init(jax.random.key(0), schema, 3, 0.5, ADAM, devices=8)
 
 
 def pooled_oracle(rows, ids):

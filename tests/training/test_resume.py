@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import assert_same_bits, make_rows, make_setup
+from conftest import assert_close, assert_same_bits, make_rows, make_setup
 
 from jaxmtl import sealed
 from jaxmtl.data.batches import Plan
+from jaxmtl.tables.layout import TPU
 from jaxmtl.training import resume, train_state
 from jaxmtl.training.fit import fit
 
@@ -20,14 +21,14 @@ SETUP = make_setup(moving="per_task", own_dims=(("watch", 2),))
 TRAIN, VALIDATION = (make_rows(n, seed=n) for n in (64, 60))
 
 
-def run(keeper=None, on_epoch=lambda record, snapshot: None):
+def run(keeper=None, on_epoch=lambda record, snapshot: None, setup=SETUP):
     """Two epochs of two chunks, a step each."""
-    state = train_state.make_init(SETUP)(jax.random.key(0))
+    state = train_state.make_init(setup)(jax.random.key(0))
     return fit(
-        SETUP,
+        setup,
         state,
-        train_state.dense_masks(SETUP, state.net),
-        plan=Plan(TRAIN, SETUP.learned, 32),
+        train_state.dense_masks(setup, state.net),
+        plan=Plan(TRAIN, setup.learned, 32),
         train=jax.tree.map(jnp.asarray, TRAIN),
         validation=jax.tree.map(jnp.asarray, VALIDATION),
         seed=0,
@@ -121,6 +122,28 @@ def stopped(tmp_path):
     with pytest.raises(resume.Stopped):
         run(keeper)
     return folder
+
+
+def test_a_training_goes_on_where_tables_lie_in_another_way(stopped, undisturbed):
+    """As on another platform: what is saved are rows and slots, and no lines."""
+    setup = SETUP.with_net(layout=TPU)
+    keeper = resume.Folder(stopped, setup)
+    assert keeper.restore().state.tables["shared"].packed.shape == (60, 128)
+    result = run(resume.Folder(stopped, setup), setup=setup)
+    assert_close(result.best, undisturbed.best, rtol=1e-4)
+    assert result.best_epoch == undisturbed.best_epoch
+
+
+def test_progress_holds_rows_and_slots_in_the_order_of_ids(stopped):
+    saved = sealed.read(stopped / "000003")
+    table = "state.tables['shared']"
+    assert {name: x.shape for name, x in saved.items() if table in name} == {
+        f"{table}.rows": (60, 4),
+        f"{table}.slots['count']": (60, 1),
+        f"{table}.slots['mean']": (60, 4),
+        f"{table}.slots['square']": (60, 4),
+        f"{table}.updates": (),
+    }
 
 
 def test_what_was_put_aside_and_the_time_taken_come_back(stopped):
