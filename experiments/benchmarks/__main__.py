@@ -29,6 +29,7 @@ Name = Literal[
     "optimisers",
     "crnn",
     "roofline",
+    "parts",
     "serving",
     "peers",
     "input",

@@ -7,9 +7,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmtl.layers.cin import cin
 from jaxmtl.layers.crnn import crnn_layer
@@ -84,13 +87,75 @@ def crossed(vectors: Array, cross: str) -> Array:
     """
     if cross not in PLAIN:
         raise ValueError(f"cross {cross!r} is none of {list(PLAIN)}")
-    batch, fields, _ = vectors.shape
-    flat = vectors.reshape(batch, -1)
-    if cross == "elementwise":
-        pairs = [vectors[:, i : i + 1] * vectors[:, i + 1 :] for i in range(fields - 1)]
-        products = jnp.concatenate(pairs, axis=1).reshape(batch, -1)
-        return jnp.concatenate([flat, products], axis=1)
-    if cross == "inner":
-        products = jnp.einsum("bfd,bgd->bfg", vectors, vectors).reshape(batch, -1)
-        return jnp.concatenate([flat, products], axis=1)
-    return flat
+    flat = vectors.reshape(len(vectors), -1)
+    if cross == "none":
+        return flat
+    cross_products = products if cross == "elementwise" else inner_products
+    crosses = cross_products(vectors).reshape(len(vectors), -1)
+    return jnp.concatenate([flat, crosses], axis=1)
+
+
+# Of each field's vector the gradient is a sum over its partners. Left to itself,
+# backward is a padded sum over all pairs for each field, or a product of transposed
+# matrices for each row of the batch: 2 to 20 times as slow on a CPU. Such a gradient
+# knows no forward mode (`jax.jvp`).
+
+
+@jax.custom_vjp
+def products(vectors: Array) -> Array:
+    """The products of every two fields' vectors, element by element.
+
+    Args:
+      vectors: [batch, fields, dim].
+
+    Returns:
+      [batch, fields·(fields − 1)/2, dim]: of the fields 0 and 1, 0 and 2, … 1 and 2, …
+    """
+    first, second = np.triu_indices(vectors.shape[1], 1)
+    return vectors[:, first] * vectors[:, second]
+
+
+def _products_gradient(vectors: Array, gradient: Array) -> tuple[Array]:
+    fields = vectors.shape[1]
+    first, second = np.triu_indices(fields, 1)
+    if not len(first):
+        return (jnp.zeros_like(vectors),)
+    pairs = np.full((fields, fields), len(first))  # none of a field with itself
+    pairs[first, second] = pairs[second, first] = np.arange(len(first))
+
+    def with_partner(field: int) -> Array:
+        return gradient.at[:, pairs[field]].get(mode="fill", fill_value=0)
+
+    return (_over_partners(with_partner, vectors),)
+
+
+@jax.custom_vjp
+def inner_products(vectors: Array) -> Array:
+    """The inner products of every two fields' vectors.
+
+    Args:
+      vectors: [batch, fields, dim].
+
+    Returns:
+      [batch, fields, fields], symmetric.
+    """
+    return jnp.einsum("bfd,bgd->bfg", vectors, vectors)
+
+
+def _inner_products_gradient(vectors: Array, gradient: Array) -> tuple[Array]:
+    def with_partner(field: int) -> Array:
+        return (gradient[:, :, field] + gradient[:, field])[:, :, None]
+
+    return (_over_partners(with_partner, vectors),)
+
+
+def _over_partners(with_partner: Callable[[int], Array], vectors: Array) -> Array:
+    """The sum over fields of the partner's vector times what fits all others' to it."""
+    fields = range(vectors.shape[1])
+    return sum(with_partner(i) * vectors[:, i : i + 1] for i in fields)
+
+
+products.defvjp(lambda vectors: (products(vectors), vectors), _products_gradient)
+inner_products.defvjp(
+    lambda vectors: (inner_products(vectors), vectors), _inner_products_gradient
+)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxmtl.layers.narrow import narrow_product
 from jaxmtl.types import Array
 
 
@@ -55,7 +56,8 @@ class Gate(nn.Module):
     def __call__(self, x: Array, outputs: Array) -> Array:
         shape = (x.shape[-1], len(outputs))
         weight = self.param("weight", nn.initializers.lecun_normal(), shape)
-        return jnp.einsum("ebo,be->bo", outputs, nn.softmax(x @ weight))
+        shares = nn.softmax(narrow_product(x, weight))
+        return jnp.einsum("ebo,be->bo", outputs, shares)
 
 
 def check_experts(count: int, hidden: Sequence[int]) -> None:

@@ -14,6 +14,7 @@ from jaxmtl import discovery
 from jaxmtl.balancing.methods.fixed import Fixed
 from jaxmtl.data.batches import EVERY
 from jaxmtl.keys import named
+from jaxmtl.layers.pooling import pool
 from jaxmtl.optim import chain
 from jaxmtl.sparsity import masks
 from jaxmtl.tables import embedding, table_shards
@@ -74,8 +75,7 @@ class Snapshot(NamedTuple):
 def features_of(net: NetSpec, gathered: Mapping[str, Array], rows: Rows) -> Features:
     """Pools gathered embedding rows into what the model sees."""
     pooled = {
-        stack: embedding.pool(net.schema, part, rows.ids)
-        for stack, part in gathered.items()
+        stack: pool(net.schema, part, rows.ids) for stack, part in gathered.items()
     }
     shared = pooled.pop(SHARED)
     return Features(shared, pooled, rows.numeric)

@@ -21,6 +21,7 @@ from oracles import (
 from jaxmtl import models
 from jaxmtl.layers.crossing import Crossing
 from jaxmtl.layers.experts import Experts, Gate
+from jaxmtl.layers.narrow import narrow_product
 
 NAMES = [task.name for task in FUNNEL]
 HIDDEN = (5, 3)
@@ -30,6 +31,21 @@ def make(options, tasks=FUNNEL):
     """A model, its features, and a net without a zero."""
     model, features = models.make(options, tasks, Crossing("none")), draw_features()
     return model, features, draw_like(model.init, features)
+
+
+def test_a_narrow_product_s_gradients_are_those_of_a_product():
+    rng = np.random.default_rng(0)
+    x, weight, gradient = (
+        jnp.asarray(rng.integers(-4, 5, shape), jnp.float32)
+        for shape in ((6, 5), (5, 3), (2, 6, 3))
+    )
+    found, pull = jax.vjp(narrow_product, x, weight)
+    np.testing.assert_array_equal(found, x @ weight)
+    mapped = jax.jit(jax.vmap(pull))(gradient)  # balancers map a pull-back over tasks
+    for i, g in enumerate(gradient):
+        np.testing.assert_array_equal(pull(g)[0], g @ weight.T)
+        np.testing.assert_array_equal(pull(g)[1], x.T @ g)
+        assert_same_bits([part[i] for part in mapped], list(pull(g)))
 
 
 def one_expert(stacked, expert):

@@ -87,6 +87,41 @@ def test_inner_cross_by_hand():
     np.testing.assert_array_equal(crossed(vectors, "inner"), [expected])
 
 
+@pytest.mark.parametrize("fields", [1, 2, 5])
+@pytest.mark.parametrize("cross", ["elementwise", "inner"])
+def test_gradient_of_a_cross_is_that_of_its_sum_over_pairs(cross, fields):
+    """By central differences of the oracle: it is quadratic, so they are exact."""
+    rng, shape = np.random.default_rng(0), (2, fields, 3)
+    vectors = rng.normal(size=shape)
+    weight = rng.normal(size=crossed_oracle(vectors, cross).shape)
+    value = lambda x: np.sum(weight * crossed_oracle(x, cross))
+    expected = np.zeros(shape)
+    for at in np.ndindex(*shape):
+        step = np.zeros(shape)
+        step[at] = 0.5
+        expected[at] = value(vectors + step) - value(vectors - step)
+    weighted = lambda x: jnp.sum(jnp.asarray(weight, x.dtype) * crossed(x, cross))
+    vectors = jnp.asarray(vectors, jnp.float32)
+    for gradient in (jax.grad(weighted), jax.jit(jax.grad(weighted))):
+        np.testing.assert_allclose(gradient(vectors), expected, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("cross", ["elementwise", "inner"])
+def test_gradients_of_crosses_map_and_have_gradients_themselves(cross):
+    """Balancers map a pull-back over tasks; finders differentiate gradients."""
+    vectors = draw_features().shared
+    crosses, pull = jax.vjp(lambda x: crossed(x, cross), vectors)
+    each = jnp.stack([jnp.ones_like(crosses), crosses])
+    mapped = jax.vmap(lambda gradient: pull(gradient)[0])(each)
+    assert_close(mapped, jnp.stack([pull(gradient)[0] for gradient in each]))
+    squares = lambda x: jnp.sum(crossed(x, cross) ** 2) / 2
+    norm = jax.grad(lambda x: jnp.sum(jax.grad(squares)(x) ** 2))(vectors)
+    # In the direction of the vectors themselves: the norm is of degree 2 or 6.
+    moved = lambda t: jnp.sum(jax.grad(squares)((1 + t) * vectors) ** 2)
+    slope = (moved(1e-2) - moved(-1e-2)) / 2e-2
+    np.testing.assert_allclose(jnp.sum(norm * vectors), slope, rtol=1e-2)
+
+
 def test_unknown_cross_is_refused():
     with pytest.raises(ValueError, match="cross 'outer' is none of.*'elementwise'"):
         crossed(jnp.ones((1, 2, 2)), "outer")

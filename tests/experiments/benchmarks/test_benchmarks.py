@@ -20,6 +20,7 @@ from experiments.benchmarks import (
     crnn,
     mmoe_contenders,
     optimisers,
+    parts,
     peers,
     plots,
     prune,
@@ -229,6 +230,25 @@ def test_crnn_times_its_forms_and_what_the_algebra_allows(no_torch):
     for table in (one, stacked, windows):
         assert table.records[0]["contender"] == crnn.OURS
         assert table.records[0]["forward_to_ours"] == 1
+
+
+# The parts of a step
+
+
+def test_a_step_and_each_of_its_parts_stand_beside_a_bound():
+    options = parts.Options(("mmoe",), 1000, 8, 2, 1, (64,), 10_000)
+    (table,) = parts.measure(options)
+    found = {record["part"]: record for record in table.records}
+    assert list(found)[:3] == ["the step", "a call, empty", "take"]
+    assert {"pool", "cross", "loss", "guard", "optimise", "tables: update"} <= {*found}
+    layers = [found[name]["bound"] for name in found if name.startswith("net: ")]
+    assert len(layers) == 8 and "net: experts/layer01" in found
+    net = init_net(mmoe_contenders.make_setup(2), jax.random.key(0))
+    work = 3 * roofline.mmoe_operations(net, options.batch)
+    assert parts.whole(parts.mmoe(options)).work == work
+    for name in ("the step", "cross and net"):
+        assert found[name]["bound"] == pytest.approx(sum(layers))
+    assert all(record["seconds"] > 0 for record in table.records)
 
 
 # The roofline
