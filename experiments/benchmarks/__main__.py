@@ -34,6 +34,7 @@ Name = Literal[
     "input",
     "ali_ccp",
     "scaling",
+    "compiled",
     "study",
 ]
 
