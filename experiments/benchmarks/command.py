@@ -38,7 +38,6 @@ class Missing(ImportError):
     """An optional extra is not installed; says how to install it."""
 
 
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Output:
     """Where the numbers go besides the terminal.

@@ -43,15 +43,18 @@ PLATFORMS = {"tpu": "TPU v5e", "cuda": "NVIDIA H100"}
 PACKAGES = ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin")
 """Whose versions may change what is compiled."""
 MEGABYTES = 1e-6
+BY = "program"
+NEEDED = Column("temporary_bytes", "temporaries, MB", ",.0f", MEGABYTES)
+SENT = Column("sent_bytes_per_step", "sent a step, MB", ",.1f", MEGABYTES)
 COLUMNS = (
-    Column("program", "program"),
+    Column(BY, "program"),
     Column("target", "target"),
     Column("ids", "ids", ",d"),
     Column("batch_per_device", "rows", ",d"),
     Column("compile_seconds", "compiled, s", ".0f"),
     Column("argument_bytes", "arguments, MB", ",.0f", MEGABYTES),
-    Column("temporary_bytes", "temporaries, MB", ",.0f", MEGABYTES),
-    Column("sent_bytes_per_step", "sent a step, MB", ",.1f", MEGABYTES),
+    NEEDED,
+    SENT,
     Column("table_copies_in_step", "table copies", "d"),
     Column("serial_loops", "serial loops", "d"),
 )
@@ -66,7 +69,7 @@ class Options(command.Output):
       programs: by name; none = all, or with `quick` one training.
       ids: over all vocabularies, of all but the table updates.
       update_ids: of the table updates.
-      quick: the demonstrations' nets instead of the papers', and few ids.
+      quick: the demonstrations' nets instead of the papers', few ids, small batches.
       limit: seconds that one program may take.
       cache: folder of what was found before.
     """
@@ -117,12 +120,13 @@ def measure(options: Options) -> Iterator[Table]:
             records += itertools.filterfalse(is_update, found)
             of_targets.append((target, list(filter(is_update, found))))
         title = f"Programs compiled for {PLATFORMS[platform]}"
-        sent = "bytes that a device sends in a step"
-        yield _table(title, records, Plot(COLUMNS[7].key, sent, "devices", "program"))
+        sent = Plot(SENT.key, "bytes that a device sends in a step", "devices", BY)
+        needed = Plot(NEEDED.key, "bytes of temporaries", "ids", BY)
+        if records:
+            yield _table(title, records, sent)
         for target, updates in of_targets:
-            title = f"Table updates compiled for {target}"
-            needed = "bytes of temporaries"
-            yield _table(title, updates, Plot(COLUMNS[6].key, needed, "ids", "program"))
+            if updates:
+                yield _table(f"Table updates compiled for {target}", updates, needed)
     if failed:
         raise RuntimeError(f"not compiled: {'; '.join(failed)}")
 
@@ -139,14 +143,14 @@ def _table(title: str, records: Sequence[dict], plot: Plot) -> Table:
 def _records(
     options: Options, target: str, failed: list[str]
 ) -> Iterator[dict[str, Any]]:
-    preset = "demo" if options.quick else "paper"
+    scale = "quick" if options.quick else "full"
     folder = options.cache / fingerprints.digest(_code())
     folder.mkdir(parents=True, exist_ok=True)
     for name, ids in options.sizes():
-        path = folder / f"{name}-{target}-{ids}-{preset}.json"
+        path = folder / f"{name}-{target}-{ids}-{scale}.json"
         if not path.exists():
             print(f"{name} of {ids:,} ids for {target}", file=sys.stderr, flush=True)
-            given = [name, target, str(ids), preset, str(path)]
+            given = [name, target, str(ids), scale, str(path)]
             if why := _compile(given, options.limit):
                 failed.append(f"{name} of {ids:,} ids for {target} ({why})")
                 continue

@@ -53,14 +53,33 @@ STEPS = 251
 """Of an epoch; a prime number, so that no other loop runs as often."""
 ROWS = 2**20
 """Of the training split, which one device holds whole."""
-BATCH, BATCH_OF_ONE = 1024, 8192
-"""Rows a step and device: of several devices, and of one."""
 PART = 4
 """Of so many rows one is inside the space of another task: the size of its batches."""
 UPDATE = "update_"
 """Begins the names of the updates of a table alone."""
 DIM, SLOTS = 32, 20
 """Of tables that are updated alone: their width, and ids a row."""
+
+
+class Scale(NamedTuple):
+    """How large programs are.
+
+    Attributes:
+      preset: of rows.
+      batch: rows a step and device, of several devices.
+      batch_of_one: rows a step of one device.
+    """
+
+    preset: Preset
+    batch: int
+    batch_of_one: int
+
+    def rows(self, target: Target) -> int:
+        """Rows a step and device."""
+        return self.batch_of_one if target.devices == 1 else self.batch
+
+
+SCALES = {"full": Scale("paper", 1024, 8192), "quick": Scale("demo", 64, 512)}
 
 
 class Program(NamedTuple):
@@ -88,10 +107,10 @@ class Program(NamedTuple):
         return traced.lower(lowering_platforms=(platform,))
 
 
-def train(name: str, target: Target, ids: int, preset: Preset = "paper") -> Program:
+def train(name: str, target: Target, ids: int, scale: Scale) -> Program:
     """An epoch of a row's joint training."""
-    _, setup = row_setup(name, schema_of(name, ids), preset, target)
-    batch = _batch(target)
+    _, setup = row_setup(name, schema_of(name, ids), scale.preset, target)
+    batch = scale.rows(target)
     part = lambda task: PART if task and task.space != IMPRESSION else 1
     tasks = {kind: setup.learned.get(kind) for kind in setup.kinds}
     sizes = {kind: batch // part(task) for kind, task in tasks.items()}
@@ -133,10 +152,10 @@ def training(setup: Setup, target: Target, sizes: dict[str, int]) -> Program:
     )
 
 
-def predict(name: str, target: Target, ids: int, preset: Preset = "paper") -> Program:
+def predict(name: str, target: Target, ids: int, scale: Scale) -> Program:
     """The predictions of a row's net for one batch."""
-    _, setup = row_setup(name, schema_of(name, ids), preset, target)
-    batch = _batch(target)
+    _, setup = row_setup(name, schema_of(name, ids), scale.preset, target)
+    batch = scale.rows(target)
     snapshot = jax.eval_shape(snapshot_of, init_shapes(setup))
     of_tasks = jax.eval_shape(
         lambda net: dense_masks(setup.spec.net, net), snapshot.net
@@ -161,9 +180,9 @@ def predict(name: str, target: Target, ids: int, preset: Preset = "paper") -> Pr
     )
 
 
-def prune(name: str, target: Target, ids: int, preset: Preset = "paper") -> Program:
+def prune(name: str, target: Target, ids: int, scale: Scale) -> Program:
     """A round's pruning of a row's net, for one task; all devices do the same."""
-    config, setup = row_setup(name, schema_of(name, ids), preset, target)
+    config, setup = row_setup(name, schema_of(name, ids), scale.preset, target)
     finder = discovery.make(sections.chosen(config.pruning.finder))
     of_neuron = finder.of_neuron if config.pruning.unit == "neuron" else None
 
@@ -181,9 +200,9 @@ def prune(name: str, target: Target, ids: int, preset: Preset = "paper") -> Prog
     return Program(select, _on(target, (scores, mask, keep)))
 
 
-def update(name: row_optim.Name, target: Target, ids: int) -> Program:
+def update(name: row_optim.Name, target: Target, ids: int, scale: Scale) -> Program:
     """Steps that read and update a table's rows, and do nothing else."""
-    mesh, batch = target.mesh(), _batch(target)
+    mesh, batch = target.mesh(), scale.rows(target)
     optimiser = row_optim.make(name, b1=0.9, b2=0.999, eps=1e-8)
     size = sharding.padded(ids, mesh)
     table = jax.eval_shape(
@@ -230,7 +249,7 @@ MAKERS: dict[str, Callable[..., Program]] = {
     "prune_neurons": functools.partial(prune, "lt4rec.s_neuron"),
     **{UPDATE + n: functools.partial(update, n) for n in get_args(row_optim.Name)},
 }
-"""Name -> maker of a program, from its target and its number of ids."""
+"""Name -> maker of a program, from its target, its number of ids and its scale."""
 
 
 def schema_of(name: str, ids: int) -> Schema:
@@ -279,10 +298,6 @@ def row_setup(
 
 def _dense_masks(setup: Setup, net: Any) -> Any:
     return jax.eval_shape(functools.partial(dense_masks, setup.spec.net), net)
-
-
-def _batch(target: Target) -> int:
-    return BATCH_OF_ONE if target.devices == 1 else BATCH
 
 
 def _rows(schema: Schema, lead: tuple[int, ...]) -> Rows:

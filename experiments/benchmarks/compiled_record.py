@@ -1,6 +1,6 @@
 """One program compiled for one target, and what its text says; run by `compiled`.
 
-    python -m experiments.benchmarks.compiled_record PROGRAM TARGET IDS PRESET FILE
+    python -m experiments.benchmarks.compiled_record PROGRAM TARGET IDS SCALE FILE
 
 In a process of its own, whose environment `compiled_targets.ENVIRONMENT` has set: it
 may take too long or run out of memory without ending the others.
@@ -13,24 +13,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.compiled_programs import MAKERS, UPDATE
+from experiments.benchmarks.compiled_programs import MAKERS, SCALES
 from experiments.benchmarks.compiled_targets import TARGETS
 from experiments.benchmarks.compiled_text import read_step
 from experiments.running.workdir import write_json
 
 
-def compiled_record(name: str, target: str, ids: int, preset: str) -> dict[str, Any]:
+def compiled_record(name: str, target: str, ids: int, scale: str) -> dict[str, Any]:
     """What is told of a compiled program, of one device and one step.
 
     Args:
       name: of the program (`compiled_programs.MAKERS`).
       target: name of the devices.
       ids: over all vocabularies.
-      preset: of the row, `paper` or `demo`; table updates have none.
+      scale: name of how large it is.
     """
     on = TARGETS[target]
-    size = {} if name.startswith(UPDATE) else {"preset": preset}
-    program = MAKERS[name](on, ids, **size)
+    program = MAKERS[name](on, ids, SCALES[scale])
     lowered = program.lower(on.platform)
     began = time.perf_counter()
     compiled = lowered.compile()
@@ -53,5 +52,5 @@ def compiled_record(name: str, target: str, ids: int, preset: str) -> dict[str, 
 
 
 if __name__ == "__main__":
-    name, target, ids, preset, path = sys.argv[1:]
-    write_json(Path(path), compiled_record(name, target, int(ids), preset))
+    name, target, ids, scale, path = sys.argv[1:]
+    write_json(Path(path), compiled_record(name, target, int(ids), scale))
