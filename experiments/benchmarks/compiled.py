@@ -27,6 +27,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import jax
+
 from experiments.benchmarks import command
 from experiments.benchmarks.compiled_programs import MAKERS, UPDATE
 from experiments.benchmarks.compiled_targets import ENVIRONMENT, TARGETS
@@ -100,7 +102,13 @@ QUICK = Options(quick=True)
 
 
 def measure(options: Options) -> Iterator[Table]:
-    """Yields a table for each platform, and one of the table updates for each target.
+    """Keeps JAX from looking for accelerators; the iterator yields the tables."""
+    jax.config.update("jax_platforms", ENVIRONMENT["JAX_PLATFORMS"])
+    return _tables(options)
+
+
+def _tables(options: Options) -> Iterator[Table]:
+    """A table for each platform, and one of the table updates for each target.
 
     Raises:
       command.Missing: no compiler is there for what was asked; says how to install it.

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 SERIAL = 1000
 """A loop, with those inside it, that runs more often than this is a serial one."""
-TILE = 128
-"""A TPU fills an array up to a multiple of this."""
+TILES = (8, 128, 1024)
+"""A TPU fills sizes up to multiples of these."""
 COLLECTIVES = (
     "all-gather",
     "all-reduce",
@@ -354,8 +354,9 @@ def table_copies(
 
     That is one of half the elements of a table or more, whose sizes are a table's. A
     batch may be larger than a device's part of a table, so elements alone do not tell:
-    neighbouring sizes must multiply to a table's lines or elements, perhaps filled up
-    to a tile. Where a table is several times a batch, half its lines are enough.
+    neighbouring sizes must multiply to a table's lines or elements, or one be its lines
+    filled up to a tile. Where a table is several times a batch, half its lines are
+    enough.
 
     Args:
       module: the program.
@@ -383,8 +384,8 @@ def _is_of_table(shape: Shape, table: tuple[int, ...], ids: int) -> bool:
         math.prod(shape.sizes[first:last])
         for first, last in itertools.combinations(range(len(shape.sizes) + 1), 2)
     }
-    wholes = {lines: TILE, elements: TILE * elements // lines}
-    if any(0 <= n - whole < fill for n in runs for whole, fill in wholes.items()):
+    filled = {-(-lines // tile) * tile for tile in TILES}
+    if runs & {lines, elements} or filled & set(shape.sizes):
         return True
     return 4 * ids < lines and any(lines <= 2 * n < 2 * lines for n in shape.sizes)
 
