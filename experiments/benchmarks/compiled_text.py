@@ -64,7 +64,7 @@ class Shape(NamedTuple):
     @property
     def bytes(self) -> int:
         bits = BITS.match(self.kind)
-        return self.elements * (int(bits[1]) // 8 if bits else 1)  # `pred` has none
+        return -(-self.elements * (int(bits[1]) if bits else 8) // 8)  # `pred` has none
 
 
 class Instruction(NamedTuple):
@@ -371,7 +371,8 @@ def table_copies(
     return [
         one
         for computation, one, _ in walk(module, start)
-        if not one.opcode.endswith(("-done", *NOT_MADE))
+        if one.opcode not in NOT_MADE
+        and not one.opcode.endswith("-done")
         and any(map(is_large, _made(module, computation, one)))
     ]
 
