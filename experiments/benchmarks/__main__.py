@@ -35,6 +35,7 @@ Name = Literal[
     "input",
     "ali_ccp",
     "scaling",
+    "compiled",
     "study",
 ]
 

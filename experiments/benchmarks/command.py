@@ -20,7 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import tyro
 
@@ -34,6 +34,10 @@ from jaxmtl import console, places
 Measure = Callable[[Any], Iterator[Table]]
 
 
+class Missing(ImportError):
+    """An optional extra is not installed; says how to install it."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Output:
     """Where the numbers go besides the terminal.
@@ -43,6 +47,9 @@ class Output:
     """
 
     out: Path | None = None
+
+    json_is_list: ClassVar[bool] = False
+    """Whether NAME.json is the records of all tables, without what they hang on."""
 
 
 def main(name: str, measure: Measure, options: type[Output]) -> None:
@@ -98,6 +105,9 @@ def run(name: str, measure: Measure, options: Output, said: str) -> str | None:
         for table in measured:
             tables.append(table)
             print(table.as_text(), end="\n\n", flush=True)
+    except Missing as error:
+        print(f"error: {error}", file=sys.stderr)
+        about["failure"] = str(error)
     except Exception as error:
         traceback.print_exc()
         about["failure"] = reason(error)
@@ -105,7 +115,7 @@ def run(name: str, measure: Measure, options: Output, said: str) -> str | None:
     plain = json.dumps(dataclasses.asdict(options), default=str)
     about["options"] = json.loads(plain)
     if options.out is not None:
-        write_results(options.out, about, tables)
+        write_results(options.out, about, tables, options.json_is_list)
     return about.get("failure")
 
 
@@ -154,7 +164,10 @@ def reason(error: BaseException) -> str:
 
 
 def write_results(
-    folder: Path, about: Mapping[str, Any], tables: Sequence[Table]
+    folder: Path,
+    about: Mapping[str, Any],
+    tables: Sequence[Table],
+    json_is_list: bool = False,
 ) -> None:
     """Writes NAME.json, and NAME.md and NAME.html with a plot for each table."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -163,7 +176,9 @@ def write_results(
         {"title": t.title, "records": _known(t.records), "notes": list(t.notes)}
         for t in tables
     ]
-    write_json(folder / f"{name}.json", {**about, "tables": found})
+    records = [record for table in found for record in table["records"]]
+    content = records if json_is_list else {**about, "tables": found}
+    write_json(folder / f"{name}.json", content)
     sections = [
         table.as_section(f"{number}.svg") for number, table in enumerate(tables, 1)
     ]
