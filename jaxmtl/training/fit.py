@@ -293,9 +293,12 @@ def _is_over(progress: Progress, epochs: int, patience: int) -> bool:
 def _chunks(steps: int, most: int, taken: int) -> Iterator[tuple[int, int]]:
     """First step and end of each chunk that is left.
 
-    Chunks of an epoch differ by one step at most: two programs are compiled.
+    They are equal, and one program, where up to twice as many as there must be can be;
+    otherwise they differ by one step, and two programs are compiled.
     """
-    number = -(-steps // most)
+    least = -(-steps // most)
+    equal = (n for n in range(least, 2 * least + 1) if steps % n == 0)
+    number = next(equal, least)
     ends = [steps * (i + 1) // number for i in range(number)]
     for end in ends:
         if taken < end:
