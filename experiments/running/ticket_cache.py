@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from experiments.running import progress, search_finder, ticket_files
@@ -45,14 +46,13 @@ from jaxmtl.training.train_state import (
     TrainState,
     dense_masks,
     features_like,
-    init_net,
     make_gates,
     make_init,
     net_shapes,
     restart,
     snapshot_of,
 )
-from jaxmtl.types import Key, Mask
+from jaxmtl.types import Features, Key, Mask, Params
 
 FORMAT = 2
 """Of what a search does with all that `resolve` says; part of its key."""
@@ -370,24 +370,24 @@ def read_by(setup: Setup, task: str) -> Mask:
     positions of a DCRNN outside its window. Such weights are no survivors: they would
     stand in the ranking at their initial size, and take the places of trained ones.
     """
-    return _read_by(setup.spec.net, task)
+    net, spec = make_init(setup)(jax.random.key(0)).net, setup.spec.net
+    generator = np.random.default_rng(0)  # JAX's draws take seconds to compile
+    features = jax.tree.map(
+        lambda like: generator.normal(size=like.shape).astype(like.dtype),
+        jax.eval_shape(lambda: features_like(spec, rows=64)),
+    )
+    return _find_read(spec, task, net, features)
 
 
-@functools.lru_cache(maxsize=64)
-def _read_by(spec: NetSpec, task: str) -> Mask:
-    @jax.jit
-    def find(key: Key) -> Mask:
-        net, features = init_net(spec, key), features_like(spec, rows=64)
-        features = jax.tree.map(lambda x: jax.random.normal(key, x.shape), features)
-        logits = lambda net: jnp.sum(spec.model.apply(net, features).logits[task])
-        return jax.tree.map(
-            lambda mask, slope: None if mask is None else mask & jnp.any(slope != 0),
-            masks.full(net, task),
-            jax.grad(logits)(net),
-            is_leaf=lambda leaf: leaf is None,
-        )
-
-    return find(jax.random.key(0))
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _find_read(spec: NetSpec, task: str, net: Params, features: Features) -> Mask:
+    logits = lambda net: jnp.sum(spec.model.apply(net, features).logits[task])
+    return jax.tree.map(
+        lambda mask, slope: None if mask is None else mask & jnp.any(slope != 0),
+        masks.full(net, task),
+        jax.grad(logits)(net),
+        is_leaf=lambda leaf: leaf is None,
+    )
 
 
 def _like(setup: Setup) -> Mask:

@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxmtl.tables import layout as layouts
 from jaxmtl.tables.layout import Layout
-from jaxmtl.tables.repeats import NOWHERE, distinct
+from jaxmtl.tables.repeats import MOST_ROWS, NOWHERE, distinct, touched
 from jaxmtl.tables.row_optim import RowOptimiser, Slots
 from jaxmtl.types import PADDING, UNKNOWN, Array, Key, Schema
 
@@ -49,9 +49,9 @@ class Table:
       packed: float32 [vocabulary, width], in each line a row, then its slots, then
         zeros up to the layout's width.
       updates: int32 scalar, how often the table was updated.
-      owner: int32 [vocabulary], scratch space of `touched`; never initialised
-        again, as every step writes the entries that it reads. None where the layout
-        has ids sorted.
+      owner: int32 [vocabulary], scratch space of `repeats.touched`; never
+        initialised again, as every step writes the entries that it reads. None where
+        the layout has ids sorted.
       dim: width of a row; static.
       widths: name and width of each slot, in their order; static.
       layout: how lines lie in memory; static.
@@ -159,14 +159,14 @@ def init(
         of each stand together, filled up to equally many with rows that no id names.
 
     Raises:
-      ValueError: the rows are more than int32 can number.
+      ValueError: the rows are more than int32 ids can name.
     """
     size = vocabulary_rows(schema)
     lines = -(-size // devices)
-    if devices * lines >= NOWHERE:
+    if devices * lines > MOST_ROWS:
         raise ValueError(
-            f"{size:,} rows of embeddings on {devices} devices, but int32 numbers"
-            f" {NOWHERE - devices:,} at most; train with smaller vocabularies"
+            f"{size:,} rows of embeddings on {devices} devices, but ids are int32, and"
+            f" {MOST_ROWS:,} are the most; train with smaller vocabularies"
         )
     # Drawn as they are dealt, so that each device of a mesh draws its own alone.
     rows = scale * jax.random.normal(key, (lines, devices, dim))
@@ -253,27 +253,6 @@ def pool(schema: Schema, gathered: Array, ids: Array) -> Array:
         pooled.append(part)
         at += fields * slots
     return jnp.concatenate(pooled, axis=1)
-
-
-def touched(owner: Array, ids: Array) -> tuple[Array, Array, Array]:
-    """Which place in a batch stands for each distinct id, without sorting.
-
-    Every place writes its number at its id and reads back who wrote last: that
-    one owns the id. Whoever wins, the sum over an id's places is the same.
-
-    Args:
-      owner: int32 [vocabulary], scratch.
-      ids: int32 [n]; the vocabulary's size and above = none.
-
-    Returns:
-      The new scratch; int32 [n], the owner of each place (n where none); bool
-      [n], whether a place owns its id.
-    """
-    n = ids.shape[0]
-    places = jnp.arange(n, dtype=jnp.int32)
-    owner = owner.at[ids].set(places, mode="drop")
-    owners = owner.at[ids].get(mode="fill", fill_value=n)
-    return owner, owners, owners == places
 
 
 def read(

@@ -13,7 +13,7 @@ XLA (of JAX 0.10) makes other code of one access on each platform:
   barrier behind the gather keeps them apart. A line begins at a sector of 32 bytes.
 
 Which of a batch's ids are equal, a CPU finds without sorting, in a scratch space of a
-number a row (`embedding.touched`). A TPU would copy that space to its faster memory and
+number a row (`repeats.touched`). A TPU would copy that space to its faster memory and
 back in each step; where lines are whole, ids are sorted.
 
 What is saved of a table does not depend on it (`jaxmtl.tables.portable`).

@@ -1,7 +1,4 @@
-"""The distinct ids of a batch, and the sum of what is given for each, by sorting.
-
-On one CPU `jaxmtl.tables.embedding.touched` needs no sort.
-"""
+"""Which ids of a batch are the same, by sorting them or without (`layout` chooses)."""
 
 from __future__ import annotations
 
@@ -15,6 +12,8 @@ from jaxmtl.types import Array
 
 NOWHERE = np.iinfo(np.int32).max
 """Where padding is in a stacked table: out of range, whatever its size."""
+MOST_ROWS = 2**31 - 2**26
+"""Of a table. Numbers behind them, of 67 million ids of a batch, are none's."""
 
 
 class Distinct(NamedTuple):
@@ -57,3 +56,24 @@ def distinct(ids: Array, size: int) -> Distinct:
         origins=origins,
         numbers=jnp.where(ids < size, numbers, n),
     )
+
+
+def touched(owner: Array, ids: Array) -> tuple[Array, Array, Array]:
+    """Which place in a batch stands for each distinct id, without sorting.
+
+    Every place writes its number at its id and reads back who wrote last: that
+    one owns the id. Whoever wins, the sum over an id's places is the same.
+
+    Args:
+      owner: int32 [vocabulary], scratch.
+      ids: int32 [n]; the vocabulary's size and above = none.
+
+    Returns:
+      The new scratch; int32 [n], the owner of each place (n where none); bool
+      [n], whether a place owns its id.
+    """
+    n = ids.shape[0]
+    places = jnp.arange(n, dtype=jnp.int32)
+    owner = owner.at[ids].set(places, mode="drop")
+    owners = owner.at[ids].get(mode="fill", fill_value=n)
+    return owner, owners, owners == places

@@ -96,12 +96,14 @@ def fetch(route: Route, look_up: Callable[[Array], Array]) -> tuple[Array, Array
 
     Args:
       route: of the ids.
-      look_up: places at this device, int32 [m] -> rows [m, …], zeros at `NOWHERE`.
+      look_up: places at this device, int32 [m] -> rows [m, dim], zeros at `NOWHERE`.
 
     Returns:
-      Rows [n, …], zeros where an id is none; the number of rounds.
+      Rows [n, dim], zeros where an id is none; the number of rounds.
     """
     devices, capacity = len(route.ends), route.capacity
+    like = jax.eval_shape(look_up, route.numbers)
+    n, dim = like.shape
     longest = jnp.max(route.ends - route.begins)
     rounds = -(-jax.lax.pmax(longest, AXIS) // capacity)
 
@@ -109,16 +111,14 @@ def fetch(route: Route, look_up: Callable[[Array], Array]) -> tuple[Array, Array
         at = route.begins + number * capacity
         asked, _ = route.window(at, capacity)
         found = look_up(_exchange(asked).reshape(-1))
-        found = _exchange(found.reshape(devices, capacity, *found.shape[1:]))
+        found = _exchange(found.reshape(devices, capacity, dim))
         slots = route.numbers - at[route.owners]
-        is_here = (slots >= 0) & (slots < capacity) & (route.numbers < len(rows))
+        is_here = (slots >= 0) & (slots < capacity) & (route.numbers < n)
         slots = jnp.where(is_here, route.owners * capacity + slots, devices * capacity)
-        found = found.reshape(devices * capacity, *rows.shape[1:])
-        found = embedding.gather(found, slots)
+        found = embedding.gather(found.reshape(devices * capacity, dim), slots)
         return jnp.where(is_here[:, None], found, rows)
 
-    rows = jax.eval_shape(look_up, route.numbers)
-    rows = jax.lax.pcast(jnp.zeros(rows.shape, rows.dtype), AXIS, to="varying")
+    rows = jax.lax.pcast(jnp.zeros((n, dim), like.dtype), AXIS, to="varying")
     return jax.lax.fori_loop(0, rounds, fetch_some, rows), rounds
 
 

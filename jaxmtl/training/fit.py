@@ -298,13 +298,16 @@ def _chunks(
 ) -> Iterator[tuple[int, int]]:
     """First step and end of each chunk that is left.
 
-    One ends wherever a hook is called. Between two such places chunks differ by one
-    step at most: two programs are compiled, and more for what is left at the end.
+    One ends wherever a hook is called. Between two such places they are equal, and one
+    program, where up to twice as many as there must be can be; otherwise they differ by
+    one step, and two programs are compiled. What is left at the end may take more.
     """
     every = every or steps
     for first in range(0, steps, every):
         size = min(every, steps - first)
-        number = -(-size // most)
+        least = -(-size // most)
+        equal = (n for n in range(least, 2 * least + 1) if size % n == 0)
+        number = next(equal, least)
         for end in (first + size * (i + 1) // number for i in range(number)):
             if taken < end:
                 yield taken, end

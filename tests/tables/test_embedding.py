@@ -17,7 +17,6 @@ from jaxmtl.tables import embedding, row_optim
 SCHEMA = make_schema()
 SIZE = 21 + 31 + 8
 FIRST = {"user": 0, "item": 21, "tags": 52, "last_item": 21}
-touched = jax.jit(embedding.touched)
 few = settings(max_examples=25, deadline=None)
 
 
@@ -100,7 +99,9 @@ def test_more_rows_than_int32_can_number_are_refused():
     first, *others = SCHEMA.vocabularies
     vocabularies = (dataclasses.replace(first, size=2**31 - 42), *others)
     schema = dataclasses.replace(SCHEMA, vocabularies=vocabularies)
-    with pytest.raises(ValueError, match="2,147,483,645 rows.*int32.*smaller"):
+    with pytest.raises(
+        ValueError, match="2,147,483,645 rows.*int32.*2,080,374,784.*smaller"
+    ):
         embedding.init(jax.random.key(0), schema, 3, 0.5, ADAM, devices=8)
 
 
@@ -162,23 +163,6 @@ def test_two_fields_on_one_vocabulary_read_the_same_row():
     pooled = look_up(make_table().rows, ids)
     np.testing.assert_array_equal(pooled[0, 1], pooled[0, 3])
     assert pooled[0, 1].any()
-
-
-@few
-@given(hnp.arrays(np.int32, 24, elements=st.integers(0, SIZE)))
-def test_every_distinct_id_elects_exactly_one_of_its_places(ids):
-    """Whatever an earlier batch left in the scratch space."""
-    scratch = jnp.asarray(np.random.default_rng(0).integers(0, 24, SIZE), jnp.int32)
-    _, owners, owns = (np.asarray(x) for x in touched(scratch, ids))
-    for i in range(SIZE):
-        places = np.flatnonzero(ids == i)
-        assert owns[places].sum() == (len(places) > 0)
-        if len(places):
-            (owner,) = places[owns[places]]
-            assert (owners[places] == owner).all()
-    none = ids == SIZE
-    assert not owns[none].any()
-    assert (owners[none] == len(ids)).all()
 
 
 @functools.cache

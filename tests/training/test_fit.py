@@ -198,6 +198,15 @@ def test_chunks_of_an_epoch_cover_it_in_at_most_two_lengths(most, taken):
     assert len(lengths) <= 2 and max(lengths) <= most
 
 
+@pytest.mark.parametrize(
+    ("steps", "most", "lengths"),
+    [(8, 3, {2}), (300, 256, {150}), (513, 256, {171}), (7, 3, {2, 3}), (7, 100, {7})],
+)
+def test_chunks_are_of_one_program_where_they_divide_the_steps(steps, most, lengths):
+    chunks = fitting._chunks(steps, most, 0)
+    assert {stop - start for start, stop in chunks} == lengths
+
+
 def test_training_in_chunks_ends_with_the_bits_of_training_in_one():
     whole, chunked = (run(make_setup(), epochs=2, chunk=chunk) for chunk in (256, 1))
     assert_same_bits(chunked.best, whole.best)
