@@ -1,5 +1,6 @@
 """A file is a registration; what is no method, or no name of one, is said."""
 
+import dataclasses
 import subprocess
 import sys
 import textwrap
@@ -94,3 +95,27 @@ def test_names_are_told_without_a_start_of_jax():
         "assert 'jax' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "jaxmtl.balancing.methods",
+        "jaxmtl.metrics.methods",
+        "jaxmtl.models",
+        "jaxmtl.optim.directions",
+        "jaxmtl.optim.schedules",
+        "jaxmtl.sparsity.finders",
+    ],
+)
+def test_options_of_one_value_are_one_key_and_cannot_be_changed(folder):
+    """By them programs are found again."""
+    for kind in discovery.all_options(folder).values():
+        assert hash(kind()) == hash(kind()) and kind() == kind()
+        for field in dataclasses.fields(kind)[:1]:
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(kind(), field.name, None)
+        with pytest.raises(
+            (dataclasses.FrozenInstanceError, AttributeError, TypeError)
+        ):
+            kind().other = 1

@@ -16,6 +16,7 @@ import optax
 import pytest
 from conftest import assert_close
 
+from jaxmtl import discovery
 from jaxmtl.optim import chain, directions
 
 STEPS = 12
@@ -359,3 +360,33 @@ def test_default_options_are_those_of_optax(name):
         expected, state = update(gradient, state, net)
         got, other = other_update(gradient, other, net)
         assert_close(got, expected, rtol=1e-5, atol=1e-7)
+
+
+def numbers_of(name: str) -> list[str]:
+    """The options of a direction that are floats."""
+    made = discovery.options(directions.__name__, name)()
+    fields = [field.name for field in dataclasses.fields(made)]
+    return [field for field in fields if type(getattr(made, field)) is float]
+
+
+def path_of(options) -> np.ndarray:
+    """The directions of one weight whose gradient is drawn anew in each step."""
+    made = direction_of(options)
+    weight = jnp.float32(1.0)
+    state, found = made.init(weight), []
+    for gradient in np.random.default_rng(0).normal(size=30):
+        direction, state = made.update(jnp.float32(gradient), state, weight)
+        found.append(direction)
+    return np.array(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "field"), [(name, field) for name in NAMES for field in numbers_of(name)]
+)
+def test_every_number_among_the_options_is_felt(name, field):
+    options = discovery.options(directions.__name__, name)()
+    number = getattr(options, field)
+    other = dataclasses.replace(options, **{field: number * 0.5 if number else 0.5})
+    if field.startswith("eps"):  # too small to be felt until it is large
+        other = dataclasses.replace(options, **{field: 0.5})
+    assert (path_of(options) != path_of(other)).any()

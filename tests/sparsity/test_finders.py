@@ -201,3 +201,10 @@ def reference(setup, snapshot, task_masks, batch):
 def test_a_mean_gradient_of_several_tasks_is_refused():
     with pytest.raises(ValueError, match="of one task"):
         mean_gradient(make_setup(), None, {}, plan=None, train=None, seed=0, batches=1)
+
+
+def test_a_neurons_mean_score_is_that_of_its_alive_weights():
+    scores = jnp.array([[1.0, 5.0, 7.0], [3.0, 8.0, 9.0]])
+    alive = jnp.array([[True, False, False], [True, True, False]])
+    found = pruning.mean_score(scores, alive)
+    np.testing.assert_array_equal(found, [2.0, 8.0, 0.0])  # of none, nothing
