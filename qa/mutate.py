@@ -49,10 +49,16 @@ PATIENCE = 10
 """Tests hang that take so many times as long as without the fault."""
 
 
-def annotations(path: Path) -> set[tuple[int, int]]:
-    """Line and column of all within type annotations, which nothing evaluates."""
+def untouched(path: Path) -> set[tuple[int, int]]:
+    """Line and column of what can change no result.
+
+    All within type annotations, which nothing evaluates; and whether a `zip` checks
+    lengths or a sort is stable (XLA's are anyway on a CPU).
+    """
     found: set[tuple[int, int]] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.keyword) and node.arg in ("strict", "stable"):
+            found.add((node.value.lineno, node.value.col_offset))
         for name in ("annotation", "returns"):
             part = getattr(node, name, None)
             if part is not None:
@@ -81,14 +87,16 @@ def draw(module: str, places: int, seed: int) -> list[MutationSpec]:
     A larger number begins with the same places.
     """
     paths = files(module)
-    untouched = {path: annotations(path) for path in paths}
+    left = {path: untouched(path) for path in paths}
     choices = collections.defaultdict(list)
     every = WorkDB(":memory:", WorkDB.Mode.create)
     init(paths, every, {})
     for item in every.work_items:
         (fault,) = item.mutations
         kind = fault.operator_name.split("/")[-1].split("_")[0]
-        if fault.start_pos not in untouched[fault.module_path]:
+        # Short texts and small numbers are one object each: `is` compares as `==` does.
+        is_same = fault.operator_name.endswith(("_Is", "_IsNot"))
+        if not is_same and fault.start_pos not in left[fault.module_path]:
             place = (str(fault.module_path), fault.start_pos, kind)
             choices[place].append(fault)
     rng = random.Random(f"{seed} {module}")
