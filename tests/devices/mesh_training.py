@@ -27,7 +27,13 @@ from jaxmtl.training.fit import Progress
 from jaxmtl.training.inference import predict_all
 from jaxmtl.training.resume import Folder
 from jaxmtl.training.train import epoch_program, make_epoch
-from jaxmtl.training.train_state import init_net, make_gates, make_init, snapshot_of
+from jaxmtl.training.train_state import (
+    Snapshot,
+    init_net,
+    make_gates,
+    make_init,
+    snapshot_of,
+)
 from jaxmtl.types import Vocabulary
 
 ROWS = make_rows(300, seed=0)
@@ -163,7 +169,8 @@ def train_on_devices(folder):
         state = make_init(setup)(jax.random.key(SEED))
         write(folder / f"start-{devices}.npz", arrays(setup, state, {}))
     try:  # of 8 devices, whose rows are in another order than that of ids
-        checkpoint.save(folder / "split", snapshot_of(state), {})
+        tables = {stack: table.packed for stack, table in state.tables.items()}
+        checkpoint.save(folder / "split", Snapshot(tables, {}), {})
     except ValueError as error:
         write(folder / "refused.npz", {"says": np.array(str(error))})
 
