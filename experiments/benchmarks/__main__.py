@@ -35,6 +35,7 @@ Name = Literal[
     "ali_ccp",
     "scaling",
     "compiled",
+    "accelerator",
     "study",
 ]
 
