@@ -4,12 +4,13 @@ Up to their own part: what they make of it is told by `benchmarks.compiled`.
 """
 
 import dataclasses
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from experiments.benchmarks.compiled_programs import epoch_shapes, row_setup, schema_of
-from experiments.settings import listing
+from experiments.settings import ablation, listing
 from jaxmtl.training.train import epoch_program
 
 pytestmark = pytest.mark.end_to_end
@@ -31,6 +32,20 @@ def without_sizes(value: Any) -> Any:
     return None if is_number else value
 
 
+@pytest.fixture
+def short_windows(monkeypatch):
+    """Of two positions: what more of them would add is the same again."""
+    set_up = ablation.set_up
+
+    def shorter(name, preset):
+        config = set_up(name, preset)
+        dcrnn = replace(config.model.dcrnn, length=2, interval=1)
+        return replace(config, model=replace(config.model, dcrnn=dcrnn))
+
+    monkeypatch.setattr(ablation, "set_up", shorter)
+
+
+@pytest.mark.usefixtures("short_windows")
 @pytest.mark.parametrize("folder", sorted({name.split(".")[0] for name in ROWS}))
 def test_the_programs_of_all_rows_lower_for_tpus_and_gpus(folder):
     programs = {}
