@@ -36,6 +36,7 @@ Name = Literal[
     "ali_ccp",
     "scaling",
     "compiled",
+    "accelerator",
     "study",
 ]
 

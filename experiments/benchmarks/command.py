@@ -85,7 +85,8 @@ def check_out(out: Path | None) -> None:
 def run(name: str, measure: Measure, options: Output, said: str) -> str | None:
     """Prints a benchmark's tables as they come, and writes them where asked.
 
-    What one that fails had measured until then is written too, with the reason.
+    They are written after each table, so one that fails or is killed leaves what it had
+    measured until then; where it fails, with the reason.
 
     Args:
       name: of the benchmark.
@@ -99,23 +100,28 @@ def run(name: str, measure: Measure, options: Output, said: str) -> str | None:
     # First of all: a benchmark may set up JAX before JAX looks for its devices.
     measured = measure(options)
     about = start(name, said)
+    plain = json.dumps(dataclasses.asdict(options), default=str)
+    about["options"] = json.loads(plain)
     tables, began = [], time.perf_counter()
     print(", ".join(f"{key} {x}" for key, x in facts(about).items()), end="\n\n")
+
+    def write_what_is_there() -> None:
+        about["seconds"] = round(time.perf_counter() - began, 1)
+        if options.out is not None:
+            write_results(options.out, about, tables, options.json_is_list)
+
     try:
         for table in measured:
             tables.append(table)
             print(table.as_text(), end="\n\n", flush=True)
+            write_what_is_there()
     except Missing as error:
         print(f"error: {error}", file=sys.stderr)
         about["failure"] = str(error)
     except Exception as error:
         traceback.print_exc()
         about["failure"] = reason(error)
-    about["seconds"] = round(time.perf_counter() - began, 1)
-    plain = json.dumps(dataclasses.asdict(options), default=str)
-    about["options"] = json.loads(plain)
-    if options.out is not None:
-        write_results(options.out, about, tables, options.json_is_list)
+    write_what_is_there()
     return about.get("failure")
 
 

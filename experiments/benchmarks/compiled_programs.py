@@ -108,54 +108,53 @@ class Program(NamedTuple):
 
 
 def train(name: str, target: Target, ids: int, scale: Scale) -> Program:
-    """An epoch of a row's joint training."""
-    _, setup = row_setup(name, schema_of(name, ids), scale.preset, target)
-    batch = scale.rows(target)
-    part = lambda task: PART if task and task.space != IMPRESSION else 1
-    tasks = {kind: setup.learned.get(kind) for kind in setup.kinds}
-    sizes = {kind: batch // part(task) for kind, task in tasks.items()}
-    return training(setup, target, sizes)
-
-
-def training(setup: Setup, target: Target, sizes: dict[str, int]) -> Program:
-    """The program of `train.make_epoch`.
-
-    Args:
-      setup: for the target's devices.
-      target: the devices.
-      sizes: kind of step -> rows a device.
-    """
-    state = init_shapes(setup)
-    of_tasks = _dense_masks(setup, state.net)
-    gates = jax.eval_shape(functools.partial(make_gates, setup), state.net, of_tasks)
-    if target.devices == 1:
-        rows = _rows(setup.schema, (ROWS,))
-        order = lambda size: jax.ShapeDtypeStruct((STEPS, size), "int32")
-    else:
-        rows = None
-        order = lambda size: _batch_of(setup.schema, STEPS, size * target.devices)
-    orders = {kind: order(size) for kind, size in sizes.items()}
+    """An epoch of a row's joint training (`train.make_epoch`)."""
+    _, setup = row_setup(name, schema_of(name, ids), scale.preset)
+    setup, batch = setup.on(target.mesh()), scale.rows(target)
+    state, task_masks, gates, rows, orders = epoch_shapes(setup, batch)
     state = _state_on(target, setup, state)
-    most = max(sizes.values())
     return Program(
         epoch_program(setup.spec),
         (
             setup.numbers,
             state,
-            *_on(target, (of_tasks, gates, rows)),
+            *_on(target, (task_masks, gates, rows)),
             _on(target, orders, PartitionSpec(None, AXIS)),
         ),
         STEPS,
         _sizes(state.tables),
-        setup.schema.slots * most * target.devices,
-        most,
+        setup.schema.slots * batch * target.devices,
+        batch,
     )
+
+
+def epoch_shapes(setup: Setup, batch: int) -> tuple:
+    """What the program of an epoch takes, beside numbers, as shapes on no device.
+
+    Args:
+      setup: of the training.
+      batch: rows a step and device.
+    """
+    state, devices = init_shapes(setup), setup.mesh.size if setup.mesh else 1
+    task_masks = _dense_masks(setup, state.net)
+    gates = jax.eval_shape(functools.partial(make_gates, setup), state.net, task_masks)
+    rows, orders = None if setup.mesh else _rows(setup.schema, (ROWS,)), {}
+    for kind in setup.kinds:
+        task = setup.learned.get(kind)  # None: all rows
+        part = PART if task and task.space != IMPRESSION else 1
+        size = batch // part * devices
+        orders[kind] = (
+            jax.ShapeDtypeStruct((STEPS, size), "int32")
+            if rows
+            else _batch_of(setup.schema, STEPS, size)
+        )
+    return state, task_masks, gates, rows, orders
 
 
 def predict(name: str, target: Target, ids: int, scale: Scale) -> Program:
     """The predictions of a row's net for one batch."""
-    _, setup = row_setup(name, schema_of(name, ids), scale.preset, target)
-    batch = scale.rows(target)
+    _, setup = row_setup(name, schema_of(name, ids), scale.preset)
+    setup, batch = setup.on(target.mesh()), scale.rows(target)
     snapshot = jax.eval_shape(snapshot_of, init_shapes(setup))
     of_tasks = jax.eval_shape(
         lambda net: dense_masks(setup.spec.net, net), snapshot.net
@@ -182,7 +181,7 @@ def predict(name: str, target: Target, ids: int, scale: Scale) -> Program:
 
 def prune(name: str, target: Target, ids: int, scale: Scale) -> Program:
     """A round's pruning of a row's net, for one task; all devices do the same."""
-    config, setup = row_setup(name, schema_of(name, ids), scale.preset, target)
+    config, setup = row_setup(name, schema_of(name, ids), scale.preset)
     finder = discovery.make(sections.chosen(config.pruning.finder))
     of_neuron = finder.of_neuron if config.pruning.unit == "neuron" else None
 
@@ -252,6 +251,12 @@ MAKERS: dict[str, Callable[..., Program]] = {
 """Name -> maker of a program, from its target, its number of ids and its scale."""
 
 
+@functools.cache
+def _feed_schema() -> Schema:
+    config = video_feed.FeedConfig(users=60, videos=60, impressions=600, days=4)
+    return video_feed.make_feed(config).schema
+
+
 def schema_of(name: str, ids: int) -> Schema:
     """Of a row's log: the feed's for LT4REC, of 20 fields of one id each for DCRNN.
 
@@ -260,8 +265,7 @@ def schema_of(name: str, ids: int) -> Schema:
       ids: over all vocabularies.
     """
     if name.startswith("lt4rec."):
-        config = video_feed.FeedConfig(users=60, videos=60, impressions=600, days=4)
-        schema = video_feed.make_feed(config).schema
+        schema = _feed_schema()
         sizes = {v.name: v.size for v in schema.vocabularies}
         rest = ids - sum(n for v, n in sizes.items() if v not in ("user", "video"))
         sizes |= {"user": rest // 2, "video": rest - rest // 2}
@@ -280,9 +284,7 @@ def schema_of(name: str, ids: int) -> Schema:
     )
 
 
-def row_setup(
-    name: str, schema: Schema, preset: Preset, target: Target
-) -> tuple[Config, Setup]:
+def row_setup(name: str, schema: Schema, preset: Preset) -> tuple[Config, Setup]:
     """A row's configuration, and its training on a log of a schema."""
     row = ablation.load(name)
     config = row.configure(ablation.set_up(name, preset))
@@ -292,8 +294,7 @@ def row_setup(
     rows = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), _rows(schema, (PART,)))
     rows = rows._replace(labels={task.name: ones / PART for task in schema.tasks})
     data = Dataset(schema, {"train": rows}, {}, (), "")
-    setup = make_setup(config, data, task_names(config, schema))
-    return config, setup.on(target.mesh())
+    return config, make_setup(config, data, task_names(config, schema))
 
 
 def _dense_masks(setup: Setup, net: Any) -> Any:

@@ -271,7 +271,8 @@ def trips(module: Module, computation: Computation, loop: Instruction) -> int | 
         begun = computation.source(loop.operands[0])
         if begun.opcode == "tuple":
             limit = computation.source(begun.operands[index])
-    return int(limit.text) if limit.opcode == "constant" else None
+    is_count = limit.opcode == "constant" and limit.text.isdigit()
+    return int(limit.text) if is_count else None
 
 
 def serial_loops(module: Module, start: str) -> list[Instruction]:

@@ -134,10 +134,12 @@ def slices(dataset, batch_size: int, shuffle: bool = False) -> list:
 
 
 def batches(log: Log) -> list:
-    """Pairs of ids [batch, fields] and labels [batch, tasks], as torch tensors."""
+    """Pairs of ids [batch, fields] and labels [batch, tasks], as torch tensors on its
+    default device."""
     import torch
 
-    tensors = torch.from_numpy(log.ids), torch.from_numpy(log.labels)
+    device = torch.get_default_device()
+    tensors = [torch.from_numpy(x).to(device) for x in (log.ids, log.labels)]
     return slices(torch.utils.data.TensorDataset(*tensors), log.batch)
 
 

@@ -100,7 +100,14 @@ class Runs:
         """Prepares the log, so that no timed run does it."""
         self.seconds(name, 1, "in_turn", "prepare")
 
-    def seconds(self, name: str, seeds: int, way: str, cache: str | None) -> float:
+    def seconds(
+        self,
+        name: str,
+        seeds: int,
+        way: str,
+        cache: str | None,
+        limit: float | None = None,
+    ) -> float:
         """Wall time of a run from its start to its end.
 
         Args:
@@ -108,9 +115,11 @@ class Runs:
           seeds: to train.
           way: of `--together`.
           cache: of compiled programs, by name; None = none.
+          limit: seconds that it may take.
 
         Raises:
           RuntimeError: the run failed; with what it said.
+          subprocess.TimeoutExpired: it took longer.
         """
         self._number += 1
         environment = dict(os.environ)
@@ -134,6 +143,7 @@ class Runs:
             env=environment,
             capture_output=True,
             text=True,
+            timeout=limit,
             check=False,
         )
         seconds = time.perf_counter() - started
