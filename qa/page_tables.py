@@ -55,6 +55,10 @@ def _change(metric: str, level: float, base: float) -> str:
     return f"{level - base:+.4f}"
 
 
+def _figures(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 1 else f"{value:,.4g}"
+
+
 def _p(test: Any) -> str:
     return "<.001" if test["p_holm"] < 0.001 else f"{test['p_holm']:.3f}"
 
@@ -122,6 +126,44 @@ def contrasts(result: Any, metric: str) -> str:
             for c in result["found"]
             if c["deciding"] and c["metric"] == metric
         ),
+    )
+
+
+def sweep(result: Any, metric: str) -> str:
+    """A metric of each series of a sweep, by what is varied."""
+    found = {
+        (point["x"], name): _figures(point["metrics"][metric]["mean"])
+        for name, points in result["series"].items()
+        for point in points
+        if metric in point["metrics"]
+    }
+    names = list(dict.fromkeys(name for _, name in found))
+    return _grid(
+        [result["x"], *names],
+        (
+            [str(x), *(found.get((x, name), "–") for name in names)]
+            for x in sorted({x for x, _ in found})
+        ),
+    )
+
+
+def margins(result: Any, metric: str) -> str:
+    """A map's changes to its reference by click rate, means over all conflicts."""
+    columns = result["margins"]["click_rate"]
+
+    def cell(row: Any) -> str:
+        change = row[metric]["difference"]
+        star = "*" * statistics.is_significant(change["p_holm"])
+        return f"{change['mean']:+.4f}{star}"
+
+    names = [
+        name
+        for name, row in columns[0]["rows"].items()
+        if metric in row and "difference" in row[metric]
+    ]
+    return _grid(
+        ["click rate", *(f"{column['click_rate']:g}" for column in columns)],
+        ([name, *(cell(column["rows"][name]) for column in columns)] for name in names),
     )
 
 

@@ -18,9 +18,10 @@ from qa import page_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "experiments" / "results"
+END = "<!-- end -->"
 MARKED = re.compile(
-    r"(?P<head><!-- (?P<name>\w+): (?P<file>\S+\.json)(?P<words>[^>]*?) -->)"
-    r".*?(?P<tail><!-- end -->)",
+    r"(?P<head><!-- (?P<name>\w+): (?P<file>\S+\.json)(?P<words>[^\n]*?) -->)"
+    rf".*?(?P<tail>{END})",
     re.DOTALL,
 )
 
@@ -34,7 +35,8 @@ def renewed(text: str) -> str:
     """The text of a page with all its marked numbers made anew.
 
     Raises:
-      ValueError: a mark names no file, function or number that there is.
+      ValueError: a mark names no file, function or number that there is, or cannot be
+        read as a mark.
     """
 
     def make(found: re.Match) -> str:
@@ -45,12 +47,22 @@ def renewed(text: str) -> str:
             raise ValueError(f"{found['head']}: cannot be made, {error!r}") from error
         return found["head"] + made + found["tail"]
 
-    return MARKED.sub(make, text)
+    made, count = MARKED.subn(make, text)
+    if count != text.count(END):
+        raise ValueError(
+            f"{text.count(END)} times {END}, but {count} marks that begin as"
+            " `<!-- NAME: FILE.json WORDS -->`"
+        )
+    return made
 
 
-def number(result: Any, path: str, form: str) -> str:
-    """One number: `rows/lt4rec.s_weight/metrics/cvr.mse/mean .4f`."""
-    for key in path.split("/"):
+def number(result: Any, *words: str) -> str:
+    """One number: `rows/lt4rec.s_weight/metrics/cvr.mse/mean .4f`.
+
+    Of a list a key takes the element at that place, or the one that holds the key.
+    """
+    *path, form = words
+    for key in " ".join(path).split("/"):
         if isinstance(result, list):
             named = (row for row in result if key in map(str, row.values()))
             result = result[int(key)] if key.isdigit() else next(named)
@@ -70,7 +82,9 @@ MADE_BY = {
         page_tables.contrasts,
         page_tables.costs,
         page_tables.daily,
+        page_tables.margins,
         page_tables.online,
+        page_tables.sweep,
     )
 }
 """Name of a mark -> what makes it."""

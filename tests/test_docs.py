@@ -217,6 +217,8 @@ def test_a_number_and_a_table_are_made_of_a_result():
     assert f"-->{row['params']:,}<!--" in pages.renewed(marked)
     with pytest.raises(ValueError, match="lt4rec.none"):
         pages.renewed(marked.replace("s_weight", "none"))
+    with pytest.raises(ValueError, match="1 times"):
+        pages.renewed(marked.replace("number:", "number"))
 
     means = {"one.base": 0.5, "one.row": 0.4}
     table = {
