@@ -76,11 +76,15 @@ def gather(folder: Path) -> None:
 
 
 def api() -> dict[str, list[str]]:
-    """Page -> its modules: the files beside the folders, then each folder."""
+    """Page -> its modules: all settings, the library's files, then its folders."""
     package = ROOT / "jaxmtl"
     files = [f"jaxmtl.{path.stem}" for path in sorted(package.glob("[!_]*.py"))]
     folders = sorted(path.parent.name for path in package.glob("*/__init__.py"))
-    return {"jaxmtl": files} | {name: [f"jaxmtl.{name}"] for name in folders}
+    return {
+        "settings": ["experiments.settings.config"],
+        "jaxmtl": files,
+        **{name: [f"jaxmtl.{name}"] for name in folders},
+    }
 
 
 def with_links(text: str, here: str, pages: set[str], address: str) -> str:
