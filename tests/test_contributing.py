@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md is followed to the letter; the API's pages; the citation."""
+"""CONTRIBUTING.md is followed to the letter; the citation."""
 
 import json
 import os
@@ -223,18 +223,6 @@ def test_the_walks_code_is_formatted_and_linted_as_ours_is(followed):
             text=True,
         )
         assert done.returncode == 0, done.stdout
-
-
-def test_the_references_pages_show_arguments_and_errors_as_sections(tmp_path):
-    pdoc = pytest.importorskip("pdoc", reason="the extra `docs` is not installed")
-    pdoc.render.configure(docformat="google")
-    pdoc.pdoc("jaxmtl.sparsity.pruning", "jaxmtl.keys", output_directory=tmp_path)
-    path = tmp_path / "jaxmtl" / "sparsity" / "pruning.html"
-    page = path.read_text(encoding="utf-8")
-    assert '<section id="prune">' in page
-    assert '<h6 id="arguments">Arguments:</h6>' in page
-    assert '<h6 id="raises">Raises:</h6>' in page
-    assert 'id="_keep_largest"' not in page
 
 
 def test_the_citation_names_the_project_its_version_and_both_papers():
