@@ -228,33 +228,6 @@ def gather(rows: Array, ids: Array) -> Array:
     return rows.at[ids].get(mode="fill", fill_value=0)
 
 
-def pool(schema: Schema, gathered: Array, ids: Array) -> Array:
-    """The mean over each field's filled slots: float32 [batch, fields, dim].
-
-    Zeros for a field without any. Differentiate with respect to `gathered`.
-
-    Args:
-      schema: the fields, in the order of their slots.
-      gathered: float32 [batch, slots, dim], zero at padding.
-      ids: int32 [batch, slots], -1 = padding.
-    """
-    pooled, at = [], 0
-    # Neighbours with as many slots are one part: a slice for each field would cost a
-    # padded sum for each field backward, a tenth of MMoE's step with 20 fields.
-    for slots, run in itertools.groupby(field.slots for field in schema.fields):
-        fields = len(list(run))
-        part = gathered[:, at : at + fields * slots]
-        if slots > 1:
-            shape = (len(part), fields, slots)
-            filled = ids[:, at : at + fields * slots].reshape(shape) != PADDING
-            share = 1.0 / jnp.maximum(jnp.sum(filled, axis=2), 1)
-            summed = jnp.sum(part.reshape(*shape, part.shape[-1]), axis=2)
-            part = summed * share[:, :, None]
-        pooled.append(part)
-        at += fields * slots
-    return jnp.concatenate(pooled, axis=1)
-
-
 def read(
     optimiser: RowOptimiser, table: Table, ids: Array, learning_rate: Array | float
 ) -> Block:
@@ -317,6 +290,13 @@ def apply(
         # Lines are read again: kept from the lookup, in the order of the batch, they
         # would have to be gathered in this one.
         ids, summed, block = found.ids, found.total(gradients), None
+    elif size <= len(ids):
+        # Of so small a table every row is taken for a distinct id: fewer lines than
+        # there are places are then read, computed and put.
+        nothing = jnp.zeros((size, gradients.shape[1]), gradients.dtype)
+        summed = nothing.at[ids].add(gradients, mode="drop")
+        is_named = jnp.zeros(size, bool).at[ids].set(True, mode="drop")
+        ids, block = jnp.where(is_named, jnp.arange(size), size), None
     else:
         owner, owners, owns = touched(owner, ids)
         ids = jnp.where(owns, ids, size)

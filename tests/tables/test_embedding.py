@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from jaxmtl.layers import pooling
 from jaxmtl.tables import embedding, row_optim
 
 SCHEMA = make_schema()
@@ -120,7 +121,7 @@ def pooled_oracle(rows, ids):
 
 def look_up(rows, ids):
     gathered = embedding.gather(rows, embedding.stacked_ids(SCHEMA, ids))
-    return embedding.pool(SCHEMA, gathered, ids)
+    return pooling.pool(SCHEMA, gathered, ids)
 
 
 @few
@@ -143,7 +144,7 @@ def test_every_field_with_several_slots_is_pooled():
     ids = jnp.array([[3, 5, 7, -1, 1, 2, 4, -1], [2, 6, 0, 5, -1, -1, -1, -1]])
     gathered = np.random.default_rng(0).normal(size=(2, 8, 5)).astype(np.float32)
     gathered[np.asarray(ids) == -1] = 0  # as they are gathered
-    pooled = embedding.pool(schema, jnp.asarray(gathered), ids)
+    pooled = pooling.pool(schema, jnp.asarray(gathered), ids)
     expected = [
         [row[0], row[1], row[2:4].sum(axis=0) / n, row[4:].sum(axis=0) / m]
         for row, n, m in zip(gathered, (1, 2), (3, 1), strict=True)
@@ -216,6 +217,19 @@ def test_eager_and_compiled_steps_agree():
     assert_close(compiled, eager, rtol=1e-5, atol=1e-7)
 
 
+def test_a_table_smaller_than_the_batch_moves_as_any_other():
+    """The batch is made longer than the table by padding, which names no row."""
+    ids, rng = jnp.array([7, 9, 7, SIZE, 0, 59]), np.random.default_rng(0)
+    padded = jnp.pad(ids, (0, SIZE), constant_values=embedding.NOWHERE)
+    short = long = make_table()
+    for _ in range(3):
+        gradients = jnp.asarray(rng.normal(size=(6, 3)), jnp.float32)
+        short = step(short, ids, gradients)
+        long = step(long, padded, jnp.pad(gradients, ((0, SIZE), (0, 0))))
+    assert_close(arrays(long), arrays(short), rtol=1e-6, atol=1e-7)
+    assert long.updates == short.updates == 3
+
+
 def test_fields_that_share_a_vocabulary_move_the_same_row():
     """The gradient of a row is that of all its fields together."""
     table, ids = make_table(), jnp.array([[1, 4, -1, -1, -1, 4]], jnp.int32)
@@ -223,7 +237,7 @@ def test_fields_that_share_a_vocabulary_move_the_same_row():
     weight = jnp.arange(12.0).reshape(1, 4, 3)
 
     def loss(gathered):
-        return jnp.sum(weight * embedding.pool(SCHEMA, gathered, ids))
+        return jnp.sum(weight * pooling.pool(SCHEMA, gathered, ids))
 
     gradient = jax.grad(loss)(embedding.gather(table.rows, stacked))
     flat = stacked.reshape(-1), gradient.reshape(-1, 3)
