@@ -103,7 +103,7 @@ def test_names_are_told_without_a_start_of_jax():
         "jaxmtl.balancing.methods",
         "jaxmtl.metrics.methods",
         "jaxmtl.models",
-        "jaxmtl.optim.directions",
+        "jaxmtl.optim.optimisers",
         "jaxmtl.optim.schedules",
         "jaxmtl.sparsity.finders",
     ],

@@ -108,7 +108,7 @@ class ScheduleConfig:
     name: str = "constant"
 
 
-@sections.methods("jaxmtl.optim.directions")
+@sections.methods("jaxmtl.optim.optimisers")
 @dataclasses.dataclass(frozen=True)
 class OptimiserConfig:
     """What trains the net, and the tables' rows that a batch touches.

@@ -28,7 +28,7 @@ class Gated(optax.GradientTransformationExtraArgs):
 
     Its `update(gradients, state, net, *, gates)` takes the gate of the leaf or weight
     at hand and returns the state as it was where this is False. It is worth it where
-    speed counts (see `directions.adam`); for all others `per_weight` does so.
+    speed counts (see `optimisers.adam`); for all others `per_weight` does so.
     """
 
 
@@ -46,7 +46,7 @@ def make(
 
     Args:
       direction: works by element and knows neither rate nor decay, such as those in
-        `jaxmtl.optim.directions` (see `per_weight`).
+        `jaxmtl.optim.optimisers` (see `per_weight`).
       counted: over the net, Python bools: whether its gates are one for each weight.
       clip: largest norm of the gradients that pass the gates; None does not clip.
 
@@ -164,7 +164,7 @@ def per_weight(
       inner: works by element, that is, what it does to a weight depends on the
         gradients, the value and the state of this weight, not on its neighbours, its
         path or a random draw: not a clipping by norm, a trust ratio or a factored
-        moment. The tests of `jaxmtl.optim.directions` show which do not.
+        moment. The tests of `jaxmtl.optim.optimisers` show which do not.
       counted: over the net, Python bools: whether its gates are one for each weight.
 
     Returns:

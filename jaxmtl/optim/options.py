@@ -1,4 +1,4 @@
-"""The options of Adam and its kin, and checks of directions' and schedules' options.
+"""The options of Adam and its kin, and checks of optimisers' and schedules' options.
 
 A check takes a frozen dataclass and the names of its options to check, and raises a
 `ValueError` that says which one is wrong, what it is and what it may be.

@@ -21,7 +21,7 @@ from jaxmtl import discovery, losses, models, spaces
 from jaxmtl.balancing.methods.fixed import Fixed
 from jaxmtl.data.batches import EVERY
 from jaxmtl.layers.crossing import Crossing
-from jaxmtl.optim.directions.adam import Adam
+from jaxmtl.optim.optimisers.adam import Adam
 from jaxmtl.optim.schedules.constant import Constant
 from jaxmtl.spaces import Spaces
 from jaxmtl.tables import row_optim
@@ -153,7 +153,7 @@ class StepSpec:
     """How parameters move.
 
     Attributes:
-      optimiser: options of one of `jaxmtl.optim.directions`, for the net.
+      optimiser: options of one of `jaxmtl.optim.optimisers`, for the net.
       schedule: options of one of `jaxmtl.optim.schedules`, for net and tables.
       clip: largest norm of the net's gradient behind the gates; None = any.
       tables: optimiser of the tables' rows; an Adam shares b1, b2 and eps with the

@@ -19,7 +19,7 @@ from jaxmtl.balancing.methods.pcgrad import PCGrad
 from jaxmtl.data.batches import Plan
 from jaxmtl.devices import distributed, sharding
 from jaxmtl.models import Dcrnn
-from jaxmtl.optim.directions.adam import Adam
+from jaxmtl.optim.optimisers.adam import Adam
 from jaxmtl.sparsity import masks
 from jaxmtl.tables import embedding, portable
 from jaxmtl.training import checkpoint

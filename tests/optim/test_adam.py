@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from jaxmtl.optim import chain
-from jaxmtl.optim.directions.adam import Adam, adam
+from jaxmtl.optim.optimisers.adam import Adam, adam
 
 SHAPES = {"kernel": (4, 3), "bias": (3,)}
 COUNTED = {"layer": {"kernel": True, "bias": False}}

@@ -8,8 +8,8 @@ import pytest
 from conftest import assert_close
 
 from jaxmtl.optim import chain
-from jaxmtl.optim.directions.adam import Adam, adam
-from jaxmtl.optim.directions.sgd import Sgd, sgd
+from jaxmtl.optim.optimisers.adam import Adam, adam
+from jaxmtl.optim.optimisers.sgd import Sgd, sgd
 
 NET = {"layer": {"kernel": jnp.array([[3.0, -2.0]]), "bias": jnp.array([1.0, 5.0])}}
 COUNTED = {"layer": {"kernel": True, "bias": False}}

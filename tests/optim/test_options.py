@@ -1,4 +1,4 @@
-"""Options of directions and schedules: frozen, and refused by name and range."""
+"""Options of optimisers and schedules: frozen, and refused by name and range."""
 
 import dataclasses
 import importlib
@@ -7,9 +7,9 @@ import pkgutil
 
 import pytest
 
-from jaxmtl.optim import directions, schedules
-from jaxmtl.optim.directions.adam import Adam
-from jaxmtl.optim.directions.sgd import Sgd
+from jaxmtl.optim import optimisers, schedules
+from jaxmtl.optim.optimisers.adam import Adam
+from jaxmtl.optim.optimisers.sgd import Sgd
 from jaxmtl.optim.schedules.cosine import Cosine
 from jaxmtl.optim.schedules.exponential import Exponential
 from jaxmtl.optim.schedules.warmup import Warmup
@@ -17,7 +17,7 @@ from jaxmtl.optim.schedules.warmup import Warmup
 
 def classes() -> list[type]:
     found = []
-    for folder in (directions, schedules):
+    for folder in (optimisers, schedules):
         for module in pkgutil.iter_modules(folder.__path__):
             content = vars(importlib.import_module(f"{folder.__name__}.{module.name}"))
             wanted = module.name.replace("_", "")

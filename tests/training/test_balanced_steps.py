@@ -19,7 +19,7 @@ from jaxmtl.balancing.methods.uncertainty import Uncertainty
 from jaxmtl.data.batches import EVERY
 from jaxmtl.layers.crossing import Crossing
 from jaxmtl.models import Aitm, HardSharing, SharedTrunk
-from jaxmtl.optim.directions.sgd import Sgd
+from jaxmtl.optim.optimisers.sgd import Sgd
 from jaxmtl.sparsity import masks
 from jaxmtl.tables import embedding
 from jaxmtl.training import feed, outputs, train, train_state

@@ -12,7 +12,7 @@ from conftest import assert_same_bits, make_rows, make_setup
 
 from jaxmtl.data.batches import Plan
 from jaxmtl.optim import chain
-from jaxmtl.optim.directions.adam import Adam, adam
+from jaxmtl.optim.optimisers.adam import Adam, adam
 from jaxmtl.sparsity import masks, pruning
 from jaxmtl.sparsity.finder import Finder, Moves, over
 from jaxmtl.training import fit as fitting

@@ -18,8 +18,8 @@ from jaxmtl.balancing.methods.uncertainty import Uncertainty
 from jaxmtl.data.batches import Plan
 from jaxmtl.layers.crossing import Crossing
 from jaxmtl.models import SharedTrunk
-from jaxmtl.optim.directions.lion import Lion
-from jaxmtl.optim.directions.sgd import Sgd
+from jaxmtl.optim.optimisers.lion import Lion
+from jaxmtl.optim.optimisers.sgd import Sgd
 from jaxmtl.optim.schedules.cosine import Cosine
 from jaxmtl.optim.schedules.exponential import Exponential
 from jaxmtl.optim.schedules.warmup import Warmup
@@ -28,7 +28,7 @@ from jaxmtl.training import feed, resume, train, train_state
 from jaxmtl.training.fit import fit
 
 KEY = jax.random.key(0)
-DIRECTIONS = discovery.all_options("jaxmtl.optim.directions")
+DIRECTIONS = discovery.all_options("jaxmtl.optim.optimisers")
 SCHEDULES = discovery.all_options("jaxmtl.optim.schedules")
 HALVING = Exponential(rate=0.5, every=1)
 """Factors 1, 1/2, 1/4, … of the rates."""

@@ -11,7 +11,7 @@ from stem import Stem
 
 from jaxmtl.data.batches import Plan
 from jaxmtl.layers.crossing import Crossing
-from jaxmtl.optim.directions.sgd import Sgd
+from jaxmtl.optim.optimisers.sgd import Sgd
 from jaxmtl.training import feed, inference, resume, train, train_state
 from jaxmtl.training.fit import fit
 

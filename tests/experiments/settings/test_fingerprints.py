@@ -132,7 +132,7 @@ def test_what_trains_is_covered_and_what_reports_is_not(monkeypatch):
         "experiments.report",
         "jaxmtl.data.sources.hillstrom",
         "jaxmtl.models.mmoe",
-        "jaxmtl.optim.directions.lion",
+        "jaxmtl.optim.optimisers.lion",
         "jaxmtl.sparsity.finders.saliency",
     }
     assert wanted <= set(seen) and not unused & set(seen)

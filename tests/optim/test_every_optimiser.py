@@ -1,4 +1,4 @@
-"""Every file in `jaxmtl/optim/directions` stops at gates; a new one is tested as well.
+"""Every file in `jaxmtl/optim/optimisers` stops at gates; a new one is tested as well.
 
 A net in which gates are one for a leaf and one for each weight is trained in one scan,
 by each direction with its default options and with each yes or no of them turned.
@@ -17,7 +17,7 @@ import pytest
 from conftest import assert_close
 
 from jaxmtl import discovery
-from jaxmtl.optim import chain, directions
+from jaxmtl.optim import chain, optimisers
 
 STEPS = 12
 NUMBERS = {"learning_rate": 0.05, "weight_decay": 0.1}
@@ -36,7 +36,7 @@ COUNTED = {
     "tasks": {"click": {"head": {"kernel": False, "bias": False}}},
 }
 is_shape = lambda leaf: isinstance(leaf, tuple)
-NAMES = [module.name for module in pkgutil.iter_modules(directions.__path__)]
+NAMES = [module.name for module in pkgutil.iter_modules(optimisers.__path__)]
 OPTAX = {
     "adabelief": optax.adabelief,
     "adadelta": optax.adadelta,
@@ -61,7 +61,7 @@ def direction_of(options) -> optax.GradientTransformation:
 
 
 def class_of(name: str) -> type:
-    module = importlib.import_module(f"{directions.__name__}.{name}")
+    module = importlib.import_module(f"{optimisers.__name__}.{name}")
     wanted = name.replace("_", "")
     (found,) = (c for key, c in vars(module).items() if key.lower() == wanted != key)
     return found
@@ -364,7 +364,7 @@ def test_default_options_are_those_of_optax(name):
 
 def numbers_of(name: str) -> list[str]:
     """The options of a direction that are floats."""
-    made = discovery.options(directions.__name__, name)()
+    made = discovery.options(optimisers.__name__, name)()
     fields = [field.name for field in dataclasses.fields(made)]
     return [field for field in fields if type(getattr(made, field)) is float]
 
@@ -384,7 +384,7 @@ def path_of(options) -> np.ndarray:
     ("name", "field"), [(name, field) for name in NAMES for field in numbers_of(name)]
 )
 def test_every_number_among_the_options_is_felt(name, field):
-    options = discovery.options(directions.__name__, name)()
+    options = discovery.options(optimisers.__name__, name)()
     number = getattr(options, field)
     other = dataclasses.replace(options, **{field: number * 0.5 if number else 0.5})
     if field.startswith("eps"):  # too small to be felt until it is large
