@@ -39,6 +39,7 @@ class Route(NamedTuple):
       ends: int32 [D], and where they end.
       owners: int32 [n], of each id.
       numbers: int32 [n], where in `places` each id is; n where it is none.
+      longest: int32 scalar, the most places that any device has for an owner.
     """
 
     distinct: Distinct
@@ -47,6 +48,12 @@ class Route(NamedTuple):
     ends: Array
     owners: Array
     numbers: Array
+    longest: Array
+
+    @property
+    def is_any(self) -> Array:
+        """Whether any device has an id."""
+        return self.longest > 0
 
     @property
     def capacity(self) -> int:
@@ -88,6 +95,7 @@ def route_of(ids: Array, lines: int) -> Route:
         ends=bounds[1:],
         owners=owners,
         numbers=jnp.zeros_like(owners).at[found.origins].set(found.numbers),
+        longest=jax.lax.pmax(jnp.max(bounds[1:] - bounds[:-1]), AXIS),
     )
 
 
@@ -104,8 +112,7 @@ def fetch(route: Route, look_up: Callable[[Array], Array]) -> tuple[Array, Array
     devices, capacity = len(route.ends), route.capacity
     like = jax.eval_shape(look_up, route.numbers)
     n, dim = like.shape
-    longest = jnp.max(route.ends - route.begins)
-    rounds = -(-jax.lax.pmax(longest, AXIS) // capacity)
+    rounds = -(-route.longest // capacity)
 
     def fetch_some(number: Array, rows: Array) -> Array:
         at = route.begins + number * capacity
@@ -140,11 +147,9 @@ def send(
     Returns:
       The state that `apply` returned last; the number of rounds.
     """
-    capacity = route.capacity
+    capacity, devices = route.capacity, len(route.ends)
     summed = route.distinct.total(gradients)
-
-    def left(at: Array) -> Array:
-        return jax.lax.psum(jnp.sum(route.ends - at), AXIS)
+    is_me = jnp.arange(devices) == jax.lax.axis_index(AXIS)
 
     def send_some(carry):
         at, _, rounds, state = carry
@@ -155,19 +160,15 @@ def send(
         slopes = _exchange(embedding.gather(summed, numbers[:, :-1]))
         slopes = slopes.reshape(places.size, gradients.shape[1])
         state = apply(state, places.reshape(-1), slopes)
-        reached = jax.lax.all_gather(reached, AXIS)
+        # A sum rather than a gather: so JAX knows that all devices see the same.
+        reached = jax.lax.psum(jnp.where(is_me, reached, 0), AXIS)
         is_done = named[:, :-1] < reached[:, None]
         at = at + jnp.sum(is_done, axis=1, dtype=jnp.int32)
-        return at, left(at), rounds + 1, state
+        return at, jnp.any(reached < NOWHERE), rounds + 1, state
 
-    begun = route.begins, left(route.begins), jnp.zeros((), jnp.int32), state
-    _, _, rounds, state = jax.lax.while_loop(lambda c: c[1] > 0, send_some, begun)
+    begun = route.begins, route.is_any, jnp.zeros((), jnp.int32), state
+    _, _, rounds, state = jax.lax.while_loop(lambda c: c[1], send_some, begun)
     return state, rounds
-
-
-def is_any(route: Route) -> Array:
-    """Whether any device has an id."""
-    return jax.lax.pmax(route.ends[-1], AXIS) > 0
 
 
 def _exchange(x: Array) -> Array:

@@ -84,7 +84,7 @@ def update(
     def own(table: Table, ids: Array, gradients: Array, learning_rate: Array) -> Table:
         route = routing.route_of(ids, len(table.packed))
         # An update counts for all rows, also where the batch touched none of them.
-        now = table.updates + routing.is_any(route)
+        now = table.updates + route.is_any
 
         def apply(table: Table, places: Array, gradients: Array) -> Table:
             return embedding.apply(
