@@ -45,6 +45,11 @@ SLOW = (
     "test_serving_experiments",
     "test_contributing",
     "test_faults",
+    "test_optimisers",
+    "test_balanced_steps",
+    "test_directions",
+    "test_balancers",
+    "test_outputs",
 )
 """Files that take half a minute or more, the slowest first."""
 

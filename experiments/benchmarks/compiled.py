@@ -30,13 +30,13 @@ from typing import Any, ClassVar, Literal
 import jax
 
 from experiments.benchmarks import command
-from experiments.benchmarks.compiled_programs import MAKERS, UPDATE
+from experiments.benchmarks.compiled_programs import MAKERS, ROWS_TRAINED, UPDATE
 from experiments.benchmarks.compiled_targets import ENVIRONMENT, TARGETS
 from experiments.benchmarks.plots import Plot
 from experiments.benchmarks.results import Column, Table
 from experiments.running.workdir import read_json
-from experiments.settings import fingerprints
-from experiments.settings.config import default_cache
+from experiments.settings import ablation, fingerprints
+from jaxmtl import places
 
 ONE = "experiments.benchmarks.compiled_record"
 FEW_IDS = 20_000
@@ -83,7 +83,7 @@ class Options(command.Output):
     quick: bool = False
     limit: float = 1200.0
     cache: Path = dataclasses.field(
-        default_factory=lambda: default_cache() / "compiled"
+        default_factory=lambda: places.default_cache() / "compiled"
     )
 
     json_is_list: ClassVar[bool] = True
@@ -196,8 +196,12 @@ def _code() -> dict[str, Any]:
         except PackageNotFoundError:
             versions[package] = None
     text = Path(__file__).with_name("h100.txt").read_text(encoding="utf-8")
+    settings = [
+        ablation.load(name).configure(ablation.set_up(name, "paper"))
+        for name in ROWS_TRAINED
+    ]
     return {
-        "code": fingerprints.code(ONE, *fingerprints.methods()),
+        "code": [fingerprints.code(ONE), fingerprints.software(*settings)["code"]],
         "versions": versions,
         "h100": text,
         "environment": ENVIRONMENT | {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "")},

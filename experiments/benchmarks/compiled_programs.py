@@ -110,7 +110,7 @@ class Program(NamedTuple):
 def train(name: str, target: Target, ids: int, scale: Scale) -> Program:
     """An epoch of a row's joint training (`train.make_epoch`)."""
     _, setup = row_setup(name, schema_of(name, ids), scale.preset)
-    setup, batch = setup.on(target.mesh()), scale.rows(target)
+    setup, batch = target.place(setup), scale.rows(target)
     state, task_masks, gates, rows, orders = epoch_shapes(setup, batch)
     state = _state_on(target, setup, state)
     return Program(
@@ -154,7 +154,7 @@ def epoch_shapes(setup: Setup, batch: int) -> tuple:
 def predict(name: str, target: Target, ids: int, scale: Scale) -> Program:
     """The predictions of a row's net for one batch."""
     _, setup = row_setup(name, schema_of(name, ids), scale.preset)
-    setup, batch = setup.on(target.mesh()), scale.rows(target)
+    setup, batch = target.place(setup), scale.rows(target)
     snapshot = jax.eval_shape(snapshot_of, init_shapes(setup))
     of_tasks = jax.eval_shape(
         lambda net: dense_masks(setup.spec.net, net), snapshot.net
@@ -205,7 +205,7 @@ def update(name: row_optim.Name, target: Target, ids: int, scale: Scale) -> Prog
     optimiser = row_optim.make(name, b1=0.9, b2=0.999, eps=1e-8)
     size = sharding.padded(ids, mesh)
     table = jax.eval_shape(
-        lambda: embedding.make_table(optimiser, jnp.zeros((size, DIM)))
+        lambda: embedding.make_table(optimiser, jnp.zeros((size, DIM)), target.layout)
     )
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -239,10 +239,9 @@ def update(name: row_optim.Name, target: Target, ids: int, scale: Scale) -> Prog
     )
 
 
+ROWS_TRAINED = ("lt4rec.s_weight", "dcrnn.mmoe", "dcrnn.bilstm_ada")
 MAKERS: dict[str, Callable[..., Program]] = {
-    "lt4rec.s_weight": functools.partial(train, "lt4rec.s_weight"),
-    "dcrnn.mmoe": functools.partial(train, "dcrnn.mmoe"),
-    "dcrnn.bilstm_ada": functools.partial(train, "dcrnn.bilstm_ada"),
+    **{name: functools.partial(train, name) for name in ROWS_TRAINED},
     "predict": functools.partial(predict, "lt4rec.s_weight"),
     "prune_weights": functools.partial(prune, "lt4rec.s_weight"),
     "prune_neurons": functools.partial(prune, "lt4rec.s_neuron"),

@@ -20,6 +20,8 @@ from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
 from jaxmtl.devices.sharding import AXIS
+from jaxmtl.tables.layout import GPU, TPU, Layout
+from jaxmtl.training.spec import Setup
 
 H100 = Path(__file__).with_name("h100.txt")
 ENVIRONMENT = {
@@ -62,11 +64,20 @@ class Target(NamedTuple):
         """The devices, which can be compiled for and not computed on."""
         return _described(*self)
 
+    @property
+    def layout(self) -> Layout:
+        """Of the tables' lines there."""
+        return {"tpu": TPU, "cuda": GPU}[self.platform]
+
     def mesh(self) -> Mesh | None:
         """All of them on one axis; None for one device, whose programs need none."""
         if self.devices == 1:
             return None
         return Mesh(np.array(self.described()), (AXIS,), (AxisType.Auto,))
+
+    def place(self, setup: Setup) -> Setup:
+        """A training on these devices."""
+        return setup.with_net(mesh=self.mesh(), layout=self.layout)
 
 
 @functools.cache
