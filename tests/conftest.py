@@ -47,7 +47,7 @@ SLOW = (
     "test_faults",
     "test_optimisers",
     "test_balanced_steps",
-    "test_directions",
+    "test_every_optimiser",
     "test_balancers",
     "test_outputs",
 )
