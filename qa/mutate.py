@@ -43,7 +43,10 @@ MODULES = {
 }
 """Name -> a module, or a package with all of its files; its own tests stand where
 `tests/` mirrors it."""
-MORE_TESTS = {"embedding": ("tests/tables/test_row_optim.py",)}
+MORE_TESTS = {
+    "embedding": ("tests/tables/test_row_optim.py",),
+    **dict.fromkeys(("metrics", "optim", "balancing"), ("tests/test_discovery.py",)),
+}
 """Name -> further files that test it."""
 PATIENCE = 10
 """Tests hang that take so many times as long as without the fault."""
