@@ -122,21 +122,12 @@ def lazy_adam(*, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> RowOp
         count = slots["count"] + 1
         mean = b1 * slots["mean"] + (1 - b1) * gradients
         square = b2 * slots["square"] + (1 - b2) * jnp.square(gradients)
-        unbiased = mean / (1 - _power(b1, count))
-        scale = jnp.sqrt(square / (1 - _power(b2, count))) + eps
+        unbiased = mean / (1 - jnp.power(b1, count))
+        scale = jnp.sqrt(square / (1 - jnp.power(b2, count))) + eps
         return unbiased / scale, {"mean": mean, "square": square, "count": count}
 
     widths = lambda dim: {"mean": dim, "square": dim, "count": 1}
     return RowOptimiser(widths, update)
-
-
-def _power(base: float, exponent: Array) -> Array:
-    """`base ** exponent` of a constant in (0, 1], by an exponential.
-
-    A CPU takes ten times as long for a general power. Exponents are counts: what
-    their product with the logarithm is rounded by, the power is small enough to bear.
-    """
-    return jnp.exp(np.log(base) * exponent)
 
 
 def adam(*, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> RowOptimiser:

@@ -15,6 +15,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from experiments import run
 from experiments.analysis import experiment
 from experiments.settings import fingerprints
+from experiments.settings.config import Config
 from jaxmtl.devices import compilations, compile_cache
 from jaxmtl.devices.compilations import Programs
 
@@ -178,9 +179,9 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path):
 
 
 def test_the_cache_is_no_part_of_what_computes(own_cache, tmp_path):
-    before = fingerprints.software("video_feed")
+    before = fingerprints.software(Config())
     compile_cache.use(tmp_path)
-    assert fingerprints.software("video_feed") == before
+    assert fingerprints.software(Config()) == before
 
 
 @pytest.mark.parametrize("words", [[], ["--no-compile-cache"]])
