@@ -36,3 +36,16 @@ def moments(state, slot="all"):
     parts = jax.tree.leaves(state.opt.slots[slot], is_leaf=is_found)
     (found,) = [part for part in parts if is_found(part)]
     return found
+
+
+class Saved:
+    """Copies all progress, as a folder does after each chunk."""
+
+    def __init__(self):
+        self.all = []
+
+    def restore(self, like):
+        return None
+
+    def save(self, progress):
+        self.all.append(jax.device_get(progress))

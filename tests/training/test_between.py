@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import assert_same_bits, make_rows, make_setup
+from trainings import Saved
 
 from jaxmtl.data.batches import Plan
 from jaxmtl.sparsity import masks, pruning
@@ -62,19 +63,6 @@ def run(between=drop_and_grow, keeper=None, **options):
     return fitting.fit(
         SETUP, state, task_masks, between=between, keeper=keeper, **settings | options
     )
-
-
-class Saved:
-    """Copies all progress, as a folder does after each chunk."""
-
-    def __init__(self):
-        self.all = []
-
-    def restore(self, like):
-        return None
-
-    def save(self, progress):
-        self.all.append(jax.device_get(progress))
 
 
 def bits(task_masks):

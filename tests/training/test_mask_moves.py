@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import assert_same_bits, make_rows, make_setup
+from trainings import Saved
 
 from jaxmtl.data.batches import Plan
 from jaxmtl.optim import chain
@@ -98,19 +99,6 @@ def run(keeper=None, options=None, dense=None, **settings):
         **{"chunk": 1} | settings,
         **DATA,
     )
-
-
-class Saved:
-    """Copies all progress, as a folder does after each chunk."""
-
-    def __init__(self):
-        self.all = []
-
-    def restore(self, like):
-        return None
-
-    def save(self, progress):
-        self.all.append(jax.device_get(progress))
 
 
 def bits(task_masks):
